@@ -1,0 +1,222 @@
+"""Exact counters of what a run has used. Pure Python: no torch, no Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scalestop.errors import InputError
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a run has used so far; all counts global over data-parallel ranks, exact ints."""
+
+    tokens: int = 0
+    """Tokens that went through the model in training, padding included; these cost the FLOPs."""
+    tokens_non_padding: int = 0
+    """D: tokens that were no padding. Held against D_opt."""
+    tokens_in_loss: int = 0
+    """Tokens whose prediction entered the loss (labels other than -100)."""
+    flops: int = 0
+    """Training FLOPs: FLOPs per token times `tokens` (validation added only where asked)."""
+    optimizer_steps: int = 0
+    """Batches after which weights were updated."""
+    samples: int = 0
+    """Sequences."""
+    seconds: float = 0.0
+    """Wall time of training, resumes included, seconds."""
+    device_seconds: float = 0.0
+    """Wall time times devices, seconds."""
+    validation_tokens: int = 0
+    """Tokens that went through the model in validation; no part of `tokens`."""
+    validation_flops: int = 0
+    """Forward FLOPs of validation."""
+
+    def since(self, start: Usage) -> Usage:
+        """Return what was used after `start`."""
+        return Usage(**{name: getattr(self, name) - getattr(start, name) for name in self.__dataclass_fields__})
+
+
+_SUMMED = ("tokens", "tokens_non_padding", "tokens_in_loss", "samples", "validation_tokens", "nanoseconds")
+"""The counters that ranks add up; optimizer steps are the same on each."""
+
+Reduce = Callable[[Sequence[int]], Sequence[int]]
+"""Sums a list of ints element by element over the data-parallel ranks."""
+
+
+class Meter:
+    """Adds up what was processed, exactly, on one rank or many.
+
+    Each rank adds its own batches; `sync` folds what the ranks have added since the last one into the global totals.
+    A run on one rank needs no `sync`: with `world_size` 1, `usage` is exact at every moment.
+
+    Args:
+        flops_per_token: Training FLOPs per processed token, forward and backward; 6·N by the laws' convention.
+        forward_flops_per_token: FLOPs of a validation token; a third of the above if None.
+        count_validation: Whether validation FLOPs count towards `Usage.flops`.
+        world_size: Data-parallel ranks.
+    """
+
+    def __init__(
+        self,
+        flops_per_token: int,
+        *,
+        forward_flops_per_token: int | None = None,
+        count_validation: bool = False,
+        world_size: int = 1,
+    ) -> None:
+        if isinstance(flops_per_token, bool) or not isinstance(flops_per_token, int) or flops_per_token <= 0:
+            raise InputError(
+                f"flops_per_token: a positive int, 6·N by convention; got {flops_per_token!r}. "
+                f"A count of zero parameters usually means a model that is not built or a shard that is empty."
+            )
+        self.flops_per_token = flops_per_token
+        self.forward_flops_per_token = forward_flops_per_token or flops_per_token // 3
+        self.count_validation = count_validation
+        self.world_size = world_size
+        self._totals: dict[str, int] = dict.fromkeys((*_SUMMED, "flops", "validation_flops", "wall_nanoseconds"), 0)
+        self._pending: dict[str, int] = dict.fromkeys(_SUMMED, 0)
+        self._optimizer_steps = 0
+        self._since_step = 0
+        self._largest_here = 0
+        self._largest_step = 0
+
+    def add(
+        self, tokens: int, *, non_padding: int | None = None, in_loss: int | None = None, samples: int = 0
+    ) -> None:
+        """Count a training batch that this rank processed.
+
+        Args:
+            tokens: Tokens that went through the model, padding included.
+            non_padding: Of these, no padding; all of them if None.
+            in_loss: Of these, with a loss; the non-padding ones if None.
+            samples: Sequences.
+        """
+        if tokens < 0:
+            raise InputError(f"tokens: a batch cannot hold {tokens} tokens")
+        pending = self._pending
+        pending["tokens"] += tokens
+        pending["samples"] += samples
+        self._since_step += tokens
+        self.add_masked(tokens if non_padding is None else non_padding, in_loss)
+
+    def add_masked(self, non_padding: int, in_loss: int | None = None) -> None:
+        """Count what was learned of earlier batches' masks, when it was not known at `add`."""
+        self._pending["tokens_non_padding"] += non_padding
+        self._pending["tokens_in_loss"] += non_padding if in_loss is None else in_loss
+
+    def add_validation(self, tokens: int) -> None:
+        """Count a validation batch: forward only."""
+        self._pending["validation_tokens"] += tokens
+
+    def add_seconds(self, seconds: float) -> None:
+        """Count wall time that this rank spent."""
+        self._pending["nanoseconds"] += round(seconds * 1e9)
+
+    def step(self) -> None:
+        """Count an optimizer step: the batches added since the last one made it up."""
+        self._optimizer_steps += 1
+        self._largest_here = max(self._largest_here, self._since_step)
+        self._since_step = 0
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Optimizer steps so far; known on every rank without a reduction."""
+        return self._optimizer_steps
+
+    @property
+    def largest_step(self) -> int:
+        """Tokens of the largest step, over all ranks, that the last `sync` knew; on one rank, always current.
+
+        Over several ranks it is the sum of each rank's largest, so never below the largest global step.
+        """
+        return self._largest_here if self.world_size == 1 else self._largest_step
+
+    @property
+    def largest_step_here(self) -> int:
+        """Tokens of the largest step on this rank."""
+        return self._largest_here
+
+    def sync(self, reduce: Reduce) -> None:
+        """Fold what all ranks have added into the totals. Every rank must call it at the same step.
+
+        Args:
+            reduce: Sums a list of ints over the ranks.
+        """
+        payload = [*(self._pending[name] for name in _SUMMED), self._largest_here]
+        *sums, self._largest_step = (int(value) for value in reduce(payload))
+        self._fold(dict(zip(_SUMMED, sums, strict=True)))
+
+    def _fold(self, added: dict[str, int]) -> None:
+        for name, value in added.items():
+            self._totals[name] += value
+            self._pending[name] = 0
+        self._totals["wall_nanoseconds"] += added["nanoseconds"] // self.world_size
+        validation = self.forward_flops_per_token * added["validation_tokens"]
+        self._totals["validation_flops"] += validation
+        self._totals["flops"] += self.flops_per_token * added["tokens"]
+        if self.count_validation:
+            self._totals["flops"] += validation
+
+    @property
+    def usage(self) -> Usage:
+        """Snapshot of the totals: exact on one rank; as of the last `sync` over several (steps always current)."""
+        if self.world_size == 1:
+            self._fold(dict(self._pending))
+        totals = self._totals
+        return Usage(
+            tokens=totals["tokens"],
+            tokens_non_padding=totals["tokens_non_padding"],
+            tokens_in_loss=totals["tokens_in_loss"],
+            flops=totals["flops"],
+            optimizer_steps=self._optimizer_steps,
+            samples=totals["samples"],
+            seconds=totals["wall_nanoseconds"] / 1e9,
+            device_seconds=totals["nanoseconds"] / 1e9,
+            validation_tokens=totals["validation_tokens"],
+            validation_flops=totals["validation_flops"],
+        )
+
+    @property
+    def pending(self) -> dict[str, int]:
+        """What this rank has added since the last `sync`."""
+        return dict(self._pending)
+
+    def state_dict(self, pending: dict[str, int] | None = None) -> dict[str, Any]:
+        """Return the global totals as plain ints, safe under `torch.load(weights_only=True)`.
+
+        Args:
+            pending: What all ranks together have added since the last `sync`; this rank's own if None, which is
+                exact on one rank.
+        """
+        added = self.pending if pending is None else pending
+        totals = dict(self._totals)
+        validation = self.forward_flops_per_token * added["validation_tokens"]
+        for name in _SUMMED:
+            totals[name] += added[name]
+        totals["wall_nanoseconds"] += added["nanoseconds"] // self.world_size
+        totals["validation_flops"] += validation
+        totals["flops"] += self.flops_per_token * added["tokens"] + (validation if self.count_validation else 0)
+        largest = max(self._largest_here, self._largest_step)
+        return {**totals, "optimizer_steps": self._optimizer_steps, "largest_step": largest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the totals of a saved run; what was added to this meter before is forgotten.
+
+        Raises:
+            InputError: If a counter is missing or no count.
+        """
+        expected = {*self._totals, "optimizer_steps", "largest_step"}
+        if missing := sorted(expected - set(state)):
+            raise InputError(f"meter state: missing {', '.join(missing)}")
+        for name in expected:
+            if not isinstance(state[name], int) or state[name] < 0:
+                raise InputError(f"meter state: {name} must be a count; got {state[name]!r}")
+        self._totals = {name: state[name] for name in self._totals}
+        self._pending = dict.fromkeys(_SUMMED, 0)
+        self._optimizer_steps = state["optimizer_steps"]
+        self._since_step = 0
+        self._largest_step = state["largest_step"]
+        self._largest_here = -(-state["largest_step"] // self.world_size)

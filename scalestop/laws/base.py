@@ -1,0 +1,298 @@
+"""What every scaling law can do, what it knows about itself, and how it is saved."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scalestop.errors import InputError
+from scalestop.laws.uncertainty import Uncertainty
+
+SCHEMA = "scalestop.law/1"
+
+Floats: TypeAlias = float | NDArray[np.float64]
+"""A number, or an array of them; a function of several broadcasts them as numpy does."""
+
+NCounts: TypeAlias = Literal["total", "body"]
+"""Which parameters a law's N means: `total` (tied weights once), or `body` (no embeddings, no output head)."""
+
+
+class Optimum(NamedTuple):
+    """The compute-optimal model size and token count of a budget."""
+
+    num_params: Floats
+    """N_opt, counted as the law counts N."""
+    num_tokens: Floats
+    """D_opt, in tokens."""
+
+
+@dataclass(frozen=True)
+class ValidRange:
+    """Where a law was fitted. Each pair is (smallest, largest); None where the source does not say."""
+
+    num_params: tuple[float, float] | None = None
+    """Parameters, counted as the law counts N."""
+    num_tokens: tuple[float, float] | None = None
+    """Tokens."""
+    flops: tuple[float, float] | None = None
+    """Training FLOPs, 6·N·D."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            pair = getattr(self, field.name)
+            if pair is None:
+                continue
+            if len(pair) != 2 or not 0 < pair[0] <= pair[1] < math.inf:
+                raise InputError(f"{field.name}: a range is (smallest, largest), both positive and finite; got {pair!r}")
+            object.__setattr__(self, field.name, (float(pair[0]), float(pair[1])))
+
+    def outside(self, **values: float | None) -> tuple[str, ...]:
+        """Say, one line each, which of `num_params`, `num_tokens`, `flops` lie outside, and by how much.
+
+        Args:
+            **values: The values to hold against the ranges; None is skipped.
+        """
+        labels = {"num_params": ("N", "parameters"), "num_tokens": ("D", "tokens"), "flops": ("C", "FLOPs")}
+        lines = []
+        for name, value in values.items():
+            pair = getattr(self, name)
+            if value is None or pair is None or value <= 0:
+                continue
+            symbol, unit = labels[name]
+            low, high = pair
+            # a hair of slack, so that rounding at the edge of the fitted range is no extrapolation
+            if low * 0.999 <= value <= high * 1.001:
+                continue
+            side, distance = ("below", math.log10(low / value)) if value < low else ("above", math.log10(value / high))
+            lines.append(
+                f"{symbol} = {value:.3g} {unit} is {distance:.1f} orders of magnitude {side} "
+                f"the fitted range {low:.3g} to {high:.3g}"
+            )
+        return tuple(lines)
+
+
+@dataclass(frozen=True)
+class LawInfo:
+    """What a law says of itself."""
+
+    name: str
+    """The name `get_law` knows it by, or the user's own."""
+    n_counts: NCounts
+    """Which parameters its N means."""
+    source: str
+    """Paper with table or equation, or the records it was fitted to."""
+    fitted_on: str = "not stated"
+    """Data and scale of the runs behind it."""
+    valid: ValidRange = ValidRange()
+    """Where it was fitted; outside it every answer is an extrapolation."""
+    notes: tuple[str, ...] = ()
+    """What a user must know: errata, conventions, known biases."""
+
+    def __post_init__(self) -> None:
+        if self.n_counts not in ("total", "body"):
+            raise InputError(f"n_counts: a law's N counts 'total' or 'body' parameters; got {self.n_counts!r}")
+        object.__setattr__(self, "notes", tuple(self.notes))
+
+
+@dataclass(frozen=True)
+class ScalingLaw(ABC):
+    """A rule for the best model size and token count of a compute budget.
+
+    A law is its constants and what is known about them. It knows nothing of dollars, devices or Trainers. Numbers go
+    in and come out as floats, or as numpy arrays that broadcast.
+
+    Subclasses are frozen dataclasses: their own fields, all floats (or None), are the constants.
+    """
+
+    info: LawInfo
+    """Name, N convention, source, range, notes."""
+    uncertainty: Uncertainty | None = None
+    """Bootstrap draws of the constants, for laws fitted here; None for published constants."""
+
+    kind: ClassVar[str]
+    """The form's name in saved files."""
+
+    @abstractmethod
+    def optimal(self, flops: Floats) -> Optimum:
+        """Return N_opt and D_opt for a training compute C.
+
+        Args:
+            flops: C in FLOPs, where C = 6·N·D.
+        """
+
+    @abstractmethod
+    def optimal_tokens(self, num_params: Floats) -> Floats:
+        """Return the tokens with which a model of this size is itself compute-optimal.
+
+        Args:
+            num_params: N, counted as the law counts it.
+        """
+
+    def loss(self, num_params: Floats, num_tokens: Floats) -> Floats:
+        """Return the predicted loss in nats per token.
+
+        Args:
+            num_params: N, counted as the law counts it.
+            num_tokens: D, in tokens.
+
+        Raises:
+            InputError: If this law only allocates and predicts no loss; see `has_loss`.
+        """
+        raise InputError(
+            f"law {self.name!r} allocates compute but predicts no loss; use one that does, such as 'besiroglu'"
+        )
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether `loss` predicts anything."""
+        return type(self).loss is not ScalingLaw.loss
+
+    @property
+    def name(self) -> str:
+        """The law's name."""
+        return self.info.name
+
+    @property
+    def constants(self) -> dict[str, float | None]:
+        """The constants by name, in the order of the draws in `uncertainty`."""
+        return {name: getattr(self, name) for name in self.constant_names()}
+
+    def drawn(self) -> Self:
+        """Return this law with each constant an array of its bootstrap draws, shape (draws,).
+
+        Every method then answers once per draw: `law.drawn().optimal(1e18).num_params` has shape (draws,).
+
+        Raises:
+            InputError: If the law carries no draws.
+        """
+        if self.uncertainty is None:
+            raise InputError(f"law {self.name!r} carries no bootstrap draws; fit one with scalestop.fit_law")
+        columns: dict[str, Any] = {name: self.uncertainty.column(name) for name in self.uncertainty.names}
+        return replace(self, uncertainty=None, **columns)
+
+    @classmethod
+    def constant_names(cls) -> tuple[str, ...]:
+        """Names of the constants, in declaration order."""
+        return tuple(f.name for f in fields(cls) if f.name not in ("info", "uncertainty"))
+
+    @classmethod
+    def formula(cls) -> str:
+        """The form, as one line of text."""
+        return next(line.strip() for line in (cls.__doc__ or "").splitlines() if line.strip())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the law as JSON-ready data; `from_dict` reads it back."""
+        valid = self.info.valid
+        return {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "name": self.info.name,
+            "constants": self.constants,
+            "n_counts": self.info.n_counts,
+            "source": self.info.source,
+            "fitted_on": self.info.fitted_on,
+            "valid": {f.name: getattr(valid, f.name) for f in fields(valid)},
+            "notes": list(self.info.notes),
+            "uncertainty": self.uncertainty.to_dict() if self.uncertainty else None,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the law as JSON; `get_law(path)` reads it back.
+
+        Args:
+            path: File to write. Missing parent folders are made.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return path
+
+
+def law_from_dict(
+    data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]], *, where: str = "law"
+) -> ScalingLaw:
+    """Read what `ScalingLaw.to_dict` wrote.
+
+    Args:
+        data: The decoded JSON.
+        kinds: The known forms by `kind`.
+        where: What to call the data in errors, such as a file name.
+
+    Raises:
+        InputError: Naming each unknown or missing field, or a schema or kind that is not known.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: a law is a JSON object; got {type(data).__name__}")
+    if data.get("schema") != SCHEMA:
+        raise InputError(f"{where}: schema: expected {SCHEMA!r}, got {data.get('schema')!r}")
+    expected = {
+        "schema",
+        "kind",
+        "name",
+        "constants",
+        "n_counts",
+        "source",
+        "fitted_on",
+        "valid",
+        "notes",
+        "uncertainty",
+    }
+    _same_fields(data, expected, where)
+    if data["kind"] not in kinds:
+        raise InputError(f"{where}: kind: {data['kind']!r} is not one of {', '.join(sorted(kinds))}")
+    cls = kinds[data["kind"]]
+    _same_fields(data["constants"], set(cls.constant_names()), f"{where}: constants")
+    _same_fields(data["valid"], {f.name for f in fields(ValidRange)}, f"{where}: valid")
+    for name, value in data["constants"].items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InputError(f"{where}: constants: {name} must be a number; got {value!r}")
+    info = LawInfo(
+        name=data["name"],
+        n_counts=cast(NCounts, data["n_counts"]),
+        source=data["source"],
+        fitted_on=data["fitted_on"],
+        valid=ValidRange(**{k: tuple(v) if v is not None else None for k, v in data["valid"].items()}),
+        notes=tuple(data["notes"]),
+    )
+    drawn = data["uncertainty"]
+    return cls(
+        info=info,
+        uncertainty=Uncertainty.from_dict(drawn, where=f"{where}: uncertainty") if drawn is not None else None,
+        **data["constants"],
+    )
+
+
+def _same_fields(data: Any, expected: set[str], where: str) -> None:
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: expected a JSON object; got {type(data).__name__}")
+    if missing := sorted(expected - set(data)):
+        raise InputError(f"{where}: missing field(s) {', '.join(missing)}")
+    if unknown := sorted(set(data) - expected):
+        raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}; known are {', '.join(sorted(expected))}")
+
+
+def positive(**values: Any) -> None:
+    """Check that each value is a positive finite number; None is skipped.
+
+    Raises:
+        InputError: Naming the first that is not.
+    """
+    for name, value in values.items():
+        if value is None:
+            continue
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf" or not np.all(np.isfinite(array) & (array > 0)):
+            raise InputError(f"{name}: must be positive and finite; got {value!r}")
+
+
+def plain(value: Any) -> Floats:
+    """Return a Python float for 0-d input, and an array otherwise."""
+    return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)

@@ -1,0 +1,66 @@
+"""Finding a law by name or by file."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from scalestop.errors import InputError
+from scalestop.laws.base import ScalingLaw, law_from_dict
+from scalestop.laws.kaplan import KaplanLaw
+from scalestop.laws.parametric import ParametricLaw
+from scalestop.laws.power import PowerLawAllocation
+from scalestop.laws.published import published_laws
+from scalestop.laws.repeated import DataConstrainedLaw
+
+DEFAULT_LAW = "besiroglu"
+
+KINDS: dict[str, type[ScalingLaw]] = {
+    cls.kind: cls for cls in (ParametricLaw, KaplanLaw, PowerLawAllocation, DataConstrainedLaw)
+}
+
+
+@cache
+def _built_in() -> dict[str, ScalingLaw]:
+    laws = {law.name: law for law in published_laws()}
+    for entry in sorted(resources.files("scalestop.laws").joinpath("data").iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".json"):
+            law = law_from_dict(json.loads(entry.read_text(encoding="utf-8")), KINDS, where=entry.name)
+            laws[law.name] = law
+    return laws
+
+
+def list_laws() -> list[str]:
+    """Return the names of the built-in laws."""
+    return list(_built_in())
+
+
+def get_law(law: str | Path | ScalingLaw = DEFAULT_LAW) -> ScalingLaw:
+    """Return a law by its built-in name, from a JSON file, or as it is.
+
+    Args:
+        law: A name from `list_laws()`, the path of a file that `ScalingLaw.save` wrote, or a law.
+
+    Raises:
+        InputError: If there is no such name or file, or the file is no law; the message says which field is wrong.
+    """
+    if isinstance(law, ScalingLaw):
+        return law
+    if not isinstance(law, str | Path):
+        raise InputError(f"law: expected a name, a path or a ScalingLaw; got {type(law).__name__}")
+    laws = _built_in()
+    if str(law) in laws:
+        return laws[str(law)]
+    path = Path(law).expanduser()
+    if path.is_file():
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, UnicodeDecodeError) as error:
+            raise InputError(f"law: {path} is not JSON: {error}") from None
+        return law_from_dict(data, KINDS, where=str(path))
+    near = difflib.get_close_matches(str(law), laws, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"law: no law and no file is called {str(law)!r}.{hint} Built-in: {', '.join(laws)}.")
