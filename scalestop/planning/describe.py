@@ -1,0 +1,79 @@
+"""A plan in words: the block that a run prints before it starts."""
+
+from __future__ import annotations
+
+from scalestop.planning.plan import Plan
+from scalestop.planning.rule import StopReason
+from scalestop.units import human_count, human_flops, pf_days
+
+
+def describe_plan(plan: Plan) -> str:
+    """Return a plan as a readable block of lines, without colour or frame."""
+    rows: list[tuple[str, str]] = [("budget", _budget(plan))]
+    if plan.speed is not None and plan.speed.flops_per_device_second is not None:
+        rows.append(("speed", str(plan.speed)))
+    rows.append(("law", f"{plan.law} (its N counts {plan.n_counts} parameters)"))
+    if plan.allocation is None:
+        rows.append(("optimum", "not known yet: time and money become FLOPs once a speed is given or measured"))
+        rows.append(("model", f"N {human_count(plan.num_params)}"))
+    else:
+        best = plan.allocation
+        loss = f", loss {best.loss:.3f}" if best.loss is not None else ""
+        rows.append((
+            "optimum",
+            f"N_opt {_range(best.num_params, best.params_interval)}, "
+            f"D_opt {_range(best.num_tokens, best.tokens_interval)} tokens "
+            f"({best.tokens_per_param:.3g} per {plan.n_counts} param){loss}",
+        ))
+        rows.append(("model", f"N {human_count(plan.num_params)} = {plan.size_ratio:.2f} N_opt: {plan.verdict}"))
+    if plan.flops_per_token != 6 * plan.num_params:
+        rows.append(("cost", f"{human_count(plan.flops_per_token)} FLOPs/token "
+                             f"= {plan.flops_per_token / plan.num_params:.3g} N (the law counts 6 N)"))  # fmt: skip
+    rows.append(("stop", _stop(plan)))
+    if plan.loss_at_stop is not None:
+        rows.append(("loss there", _loss(plan)))
+    rows += [("note", line) for line in plan.warnings]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _budget(plan: Plan) -> str:
+    text = str(plan.budget)
+    if plan.allocation is not None and plan.budget.flops is None:
+        text += f" = {human_flops(plan.allocation.flops)}"
+    jobs = [limit.text for limit in plan.limits if limit.scope == "job"]
+    if jobs:
+        text += f"; this job: {' or '.join(jobs)}"
+    compute = plan.budget.flops or (plan.allocation.flops if plan.allocation else 0)
+    if pf_days(compute) >= 0.01:
+        text += f" ({pf_days(compute):.3g} PF-days)"
+    return text
+
+
+def _range(value: float, interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return human_count(value)
+    return f"{human_count(value)} (90 %: {human_count(interval[0])} to {human_count(interval[1])})"
+
+
+def _stop(plan: Plan) -> str:
+    if plan.stop_reason is StopReason.MODEL_OVERSIZED:
+        return f"before the first step, {plan.stop_reason}: N is over {plan.rule.oversize_factor:g} N_opt"
+    if plan.stop_reason is StopReason.NOT_STOPPED or plan.stop_tokens is None:
+        return "when a limit is reached; the step is not known yet"
+    if plan.stop_step is None:
+        return f"{plan.stop_reason} at {human_count(plan.stop_tokens)} tokens"
+    return (
+        f"{plan.stop_reason} after step {plan.stop_step:,}, at {human_count(plan.stop_tokens)} tokens "
+        f"({human_count(plan.tokens_per_step or 0, 4)} per step)"
+    )
+
+
+def _loss(plan: Plan) -> str:
+    text = f"{plan.loss_at_stop:.3f} nats/token"
+    if plan.loss_interval is not None:
+        text += f" (90 %: {plan.loss_interval[0]:.3f} to {plan.loss_interval[1]:.3f})"
+    text += " predicted"
+    if plan.loss_at_optimum is not None and plan.loss_at_stop is not None:
+        text += f", {plan.loss_at_stop - plan.loss_at_optimum:+.3f} against the optimum"
+    return text

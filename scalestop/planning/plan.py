@@ -1,0 +1,294 @@
+"""A plan: what a model of a given size gets out of a budget, and where its run will stop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from scalestop.errors import InputError
+from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
+from scalestop.planning.allocation import Allocation, allocate, percentile_interval
+from scalestop.planning.budget import Budget, BudgetLike
+from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
+from scalestop.planning.speed import Speed
+from scalestop.units import Dimension
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of one model under one budget will do, before it does it. `decide` holds usage against it."""
+
+    budget: Budget
+    """What the run may spend."""
+    num_params: int
+    """N, counted as the law counts it."""
+    n_counts: str
+    """Which parameters N means: `total` or `body`."""
+    flops_per_token: int
+    """Training FLOPs per processed token; 6·N by convention."""
+    law: str
+    """The law's name."""
+    rule: StopRule
+    """Settings of the stop rule."""
+    allocation: Allocation | None
+    """The budget's optimum; None while a budget in time or money waits for a measured speed."""
+    limits: tuple[Limit, ...]
+    """What the rule holds usage against, in the order of the rule."""
+    tokens_per_step: int | None
+    """Tokens per optimizer step that the forecast assumes; None if unknown."""
+    stop_step: int | None
+    """Optimizer step after which the run is expected to stop."""
+    stop_tokens: int | None
+    """Tokens it will have seen by then."""
+    stop_reason: StopReason
+    """Why it is expected to stop."""
+    loss_at_stop: float | None
+    """Predicted loss at the expected stop, nats per token."""
+    speed: Speed | None = None
+    """Device speed and price that turned time or money into FLOPs."""
+    loss_interval: tuple[float, float] | None = None
+    """90 % interval of `loss_at_stop`, for a law with bootstrap draws."""
+    target_interval: tuple[float, float] | None = None
+    """90 % interval of the tokens at the compute-optimal point, for a law with bootstrap draws."""
+    warnings: tuple[str, ...] = ()
+    """Why to be careful."""
+
+    @property
+    def target_tokens(self) -> int | None:
+        """Tokens at which the run is compute-optimal and stops; None if the rule has no such point for this size."""
+        return next((int(limit.amount) for limit in self.limits if not limit.hard), None)
+
+    @property
+    def flops_limit(self) -> int | None:
+        """C_budget in FLOPs; None if the budget sets none."""
+        return next((int(limit.amount) for limit in self.limits if limit.counter == "flops"), None)
+
+    @property
+    def size_ratio(self) -> float | None:
+        """N/N_opt."""
+        return self.num_params / self.allocation.num_params if self.allocation else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Right-sized, oversized or undersized; None while N_opt is not known."""
+        ratio = self.size_ratio
+        if ratio is None:
+            return None
+        if abs(ratio - 1) <= self.rule.tolerance:
+            return Verdict.RIGHT_SIZED
+        return Verdict.OVERSIZED if ratio > 1 else Verdict.UNDERSIZED
+
+    @property
+    def too_large(self) -> bool:
+        """Whether N exceeds the oversize factor times N_opt."""
+        return self.size_ratio is not None and self.size_ratio > self.rule.oversize_factor
+
+    @property
+    def loss_at_optimum(self) -> float | None:
+        """Predicted loss of the right-sized model at the same budget, nats per token."""
+        return self.allocation.loss if self.allocation else None
+
+    def __str__(self) -> str:
+        from scalestop.planning.describe import describe_plan
+
+        return describe_plan(self)
+
+
+def make_plan(
+    budget: BudgetLike,
+    law: str | Path | ScalingLaw = DEFAULT_LAW,
+    num_params: int | None = None,
+    tokens_per_step: int | None = None,
+    *,
+    rule: StopRule | None = None,
+    flops_per_token: int | None = None,
+    speed: Speed | None = None,
+    job_budget: BudgetLike | None = None,
+) -> Plan:
+    """Plan a run: where it will stop, why, and with what loss.
+
+    Args:
+        budget: Anything `Budget.parse` reads: FLOPs, tokens, device-hours, wall time, money, or several.
+        law: A law, its name, or its file.
+        num_params: N of the model, counted as the law counts it. None plans the right-sized model.
+        tokens_per_step: Tokens per optimizer step, global over ranks; needed to name the stop step.
+        rule: Settings of the stop rule.
+        flops_per_token: Training FLOPs per token; 6·N if None.
+        speed: Device speed and price; needed where the budget is in time or money only.
+        job_budget: What this job alone may spend (a time slice of a longer run); no part of the allocation.
+
+    Raises:
+        InputError: If an argument cannot be used; or a money budget has no price.
+    """
+    budget, law, rule = Budget.parse(budget), get_law(law), rule or StopRule()
+    num_params = _whole(num_params, "num_params")
+    tokens_per_step = _whole(tokens_per_step, "tokens_per_step")
+    if num_params is None:
+        num_params = max(1, round(allocate(_compute_of(budget, speed), law).num_params))
+    per_token = _whole(flops_per_token, "flops_per_token") or 6 * num_params
+
+    warnings: list[str] = []
+    compute = _affordable_flops(budget, per_token, speed)
+    allocation = None
+    if compute is not None:
+        # The law's currency is 6·N·D. A count that adds attention, say, buys fewer tokens for the same FLOPs, and it
+        # is the tokens that the law must be asked about.
+        in_law_units = compute if per_token == 6 * num_params else max(1, round(compute * 6 * num_params / per_token))
+        allocation = allocate(in_law_units, law)
+        warnings += allocation.warnings
+        if not allocation.warnings:
+            warnings += [
+                f"law {law.name}: {line}" for line in law.info.valid.outside(num_params=float(num_params))
+            ]
+    plan = Plan(
+        budget=budget,
+        num_params=num_params,
+        n_counts=law.info.n_counts,
+        flops_per_token=per_token,
+        law=law.name,
+        rule=rule,
+        allocation=allocation,
+        limits=(),
+        tokens_per_step=tokens_per_step,
+        stop_step=None,
+        stop_tokens=None,
+        stop_reason=StopReason.NOT_STOPPED,
+        loss_at_stop=None,
+        speed=speed,
+    )
+    target, interval = _target(plan, law)
+    limits = _hard_limits(budget, speed, "lifetime")
+    if job_budget is not None:
+        limits += _hard_limits(Budget.parse(job_budget), speed, "job")
+    if target is not None:
+        limits += (Limit(StopReason.COMPUTE_OPTIMAL, "tokens_non_padding", target, text=f"{target} tokens"),)
+    plan = replace(plan, limits=limits, target_interval=interval)
+    return _forecast(plan, law, warnings)
+
+
+def _target(plan: Plan, law: ScalingLaw) -> tuple[int | None, tuple[float, float] | None]:
+    """Tokens of the compute-optimal stop, if the rule has one for this size, and their interval."""
+    if plan.allocation is None or plan.verdict is Verdict.OVERSIZED:
+        return None, None
+    if plan.verdict is Verdict.RIGHT_SIZED:
+        tokens, interval = plan.allocation.num_tokens, plan.allocation.tokens_interval
+    elif plan.rule.undersized == "stop":
+        tokens = float(law.optimal_tokens(float(plan.num_params)))
+        interval = None
+        if law.uncertainty is not None:
+            interval = percentile_interval(law.drawn().optimal_tokens(float(plan.num_params)), 0.9)
+    else:
+        return None, None
+    if plan.rule.stop_at != "median":
+        if interval is None:
+            raise InputError(
+                f"stop_at: {plan.rule.stop_at!r} needs a law with an uncertainty, and {law.name!r} carries none; "
+                f"fit one with scalestop.fit_law, or use stop_at='median'"
+            )
+        tokens = interval[0] if plan.rule.stop_at == "earliest" else interval[1]
+    return max(1, math.ceil(tokens)), interval
+
+
+_REASON = {
+    Dimension.FLOPS: (StopReason.BUDGET_EXHAUSTED, "flops"),
+    Dimension.TOKENS: (StopReason.TOKEN_LIMIT, "tokens_non_padding"),
+    Dimension.DEVICE_SECONDS: (StopReason.DEVICE_TIME_LIMIT, "device_seconds"),
+    Dimension.SECONDS: (StopReason.TIME_LIMIT, "seconds"),
+    Dimension.USD: (StopReason.COST_LIMIT, "device_seconds"),
+}
+
+
+def _hard_limits(budget: Budget, speed: Speed | None, scope: Literal["lifetime", "job"]) -> tuple[Limit, ...]:
+    limits = []
+    for quantity in budget.limits():
+        reason, counter = _REASON[quantity.dimension]
+        amount: float = int(quantity.value) if counter in ("flops", "tokens_non_padding") else float(quantity.value)
+        if quantity.dimension is Dimension.USD:
+            if speed is None or speed.usd_per_device_hour is None:
+                raise InputError(
+                    f"usd_per_device_hour: a budget of {quantity} needs a price; give what one device-hour costs"
+                )
+            amount = amount / speed.usd_per_device_hour * 3600
+        limits.append(Limit(reason, counter, amount, scope, str(quantity)))  # type: ignore[arg-type]
+    return tuple(limits)
+
+
+def _affordable_flops(budget: Budget, flops_per_token: int, speed: Speed | None) -> int | None:
+    """FLOPs that the tightest limit allows this model, or None if only a speed could tell."""
+    candidates = [] if budget.flops is None else [budget.flops]
+    if budget.tokens is not None:
+        candidates.append(budget.tokens * flops_per_token)
+    if speed is not None:
+        candidates += speed.flops_for(budget)
+    return min(candidates, default=None)
+
+
+def _compute_of(budget: Budget, speed: Speed | None) -> Budget:
+    """The budget as FLOPs or tokens, for a model that is still to be chosen."""
+    timed = speed.flops_for(budget) if speed is not None else []
+    candidates = [*timed, *([budget.flops] if budget.flops is not None else [])]
+    if not candidates and budget.tokens is None:
+        return budget
+    return Budget(flops=min(candidates, default=None), tokens=budget.tokens)
+
+
+def _forecast(plan: Plan, law: ScalingLaw, warnings: list[str]) -> Plan:
+    """Name the limit that will be met first, its step, and the loss there."""
+    if plan.too_large and plan.rule.oversized == "stop":
+        return replace(
+            plan, stop_step=0, stop_tokens=0, stop_reason=StopReason.MODEL_OVERSIZED, warnings=tuple(warnings)
+        )
+    per_step = plan.tokens_per_step or 1
+    best: tuple[int, Limit] | None = None
+    for limit in plan.limits:
+        steps = _steps_to(limit, plan, per_step)
+        # strictly fewer: at a tie the rule's order decides, as in decide()
+        if steps is not None and (best is None or steps < best[0]):
+            best = steps, limit
+    if best is None:
+        return replace(plan, warnings=tuple(warnings))
+    steps, limit = best
+    tokens = steps * per_step
+    loss = interval = None
+    if law.has_loss and tokens > 0:
+        loss = float(law.loss(float(plan.num_params), float(tokens)))
+        if law.uncertainty is not None:
+            interval = percentile_interval(law.drawn().loss(float(plan.num_params), float(tokens)), 0.9)
+    return replace(
+        plan,
+        stop_step=steps if plan.tokens_per_step else None,
+        stop_tokens=tokens,
+        stop_reason=limit.reason,
+        loss_at_stop=loss,
+        loss_interval=interval,
+        warnings=tuple(warnings),
+    )
+
+
+def _steps_to(limit: Limit, plan: Plan, per_step: int) -> int | None:
+    """Steps after which the limit is met, or would be passed where overshooting is not allowed."""
+    if limit.counter == "flops":
+        per, amount = per_step * plan.flops_per_token, limit.amount
+    elif limit.counter in ("tokens", "tokens_non_padding"):
+        per, amount = per_step, limit.amount
+    elif plan.speed is not None and plan.speed.flops_per_device_second is not None:
+        rate = plan.speed.flops_per_device_second
+        devices = plan.speed.num_devices if limit.counter == "seconds" else 1
+        per, amount = per_step * plan.flops_per_token, limit.amount * rate * devices
+    else:
+        return None
+    if limit.hard and plan.rule.overshoot == "never":
+        return int(amount // per)
+    return int(-(-amount // per))
+
+
+def _whole(value: int | None, name: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not math.isfinite(value) or int(value) != value or value <= 0:
+        raise InputError(f"{name}: a positive whole number; got {value!r}")
+    return int(value)
+
+
