@@ -234,11 +234,11 @@ class TestExperts:
 
 class TestUnknownSizes:
     def test_no_parameters(self):
-        with pytest.raises(InputError, match="module=ReLU has no parameters to count. Build its layers first"):
+        with pytest.raises(InputError, match=r"module=ReLU has no parameters to count. Build its layers first"):
             count_params(nn.ReLU())
 
     def test_lazy(self):
-        with pytest.raises(InputError, match="parameter '0.weight' is lazy and has no shape yet"):
+        with pytest.raises(InputError, match=r"parameter '0.weight' is lazy and has no shape yet"):
             count_params(nn.Sequential(nn.LazyLinear(3)))
 
     def test_deepspeed_stage_3(self):

@@ -1,0 +1,266 @@
+"""How many tokens a batch holds, without making the device wait.
+
+Three counts differ (DESIGN.md, section 4): *processed* tokens cost FLOPs, padding included; *non-padding* tokens are
+the D of a scaling law; tokens *in the loss* are those that a gradient came from. The first is a shape. The other two
+need the masks' values: on the CPU they are read at once; on an accelerator they are summed there into 0-dim int64
+tensors, and moved to the host only when somebody asks.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scalestop.accounting.batches import describe, inspect_batch, refuse
+from scalestop.accounting.readers import INTEGERS, Reader
+from scalestop.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """Tokens of one batch, or of several.
+
+    Attributes:
+        processed: Tokens that went through the model, padding included.
+        non_padding: Tokens that were not padding; an int, or a 0-dim int64 tensor on an accelerator until :meth:`read`.
+        in_loss: Tokens with a label that is not ``ignore_index``; as ``non_padding``.
+        samples: Rows of the batch; 0 where a user's function gave the tokens alone and no tensor showed the rows.
+    """
+
+    processed: int
+    non_padding: int | Tensor
+    in_loss: int | Tensor
+    samples: int
+
+    def read(self) -> TokenCount:
+        """The same counts as ints; this waits for the device if one holds them, with one transfer."""
+        accumulator = TokenAccumulator()
+        accumulator.add(self)
+        return accumulator.read()
+
+
+#: A user's own rule: a batch in, its tokens out.
+CountTokens = Callable[[Any], "int | TokenCount"]
+
+
+class TokenCounter:
+    """Counts the tokens of batch after batch, remembering how each structure of batch is to be read.
+
+    Args:
+        count_tokens: The user's own rule for a batch, instead of those of :func:`count_tokens`.
+        ignore_index: Label value that carries no loss.
+        encoder_decoder: Whether ``labels`` are a decoder's text (T5-like); None to tell from ``decoder_input_ids``.
+    """
+
+    __slots__ = ("_encoder_decoder", "_function", "_ignore_index", "_readers")
+
+    def __init__(
+        self,
+        count_tokens: CountTokens | None = None,
+        *,
+        ignore_index: int = -100,
+        encoder_decoder: bool | None = None,
+    ) -> None:
+        if count_tokens is not None and not callable(count_tokens):
+            raise InputError(
+                f"count_tokens={count_tokens!r} is not a function. Pass one that takes a batch and returns an int or a "
+                "TokenCount."
+            )
+        self._function = count_tokens
+        self._ignore_index = ignore_index
+        self._encoder_decoder = encoder_decoder
+        # A run sees one structure, rarely a few (a loader per task): inspected once each.
+        self._readers: dict[type, list[Reader]] = {}
+
+    def __call__(self, batch: Any) -> TokenCount:
+        """Count a batch; masked counts of a batch on an accelerator stay there.
+
+        Args:
+            batch: As :func:`count_tokens`.
+
+        Returns:
+            The counts.
+
+        Raises:
+            InputError: The batch cannot be read without guessing, or the user's function returned no count.
+        """
+        if self._function is not None:
+            return _checked(self._function(batch), batch)
+        readers = self._readers.setdefault(type(batch), [])
+        for reader in readers:
+            counts = reader.read(batch)
+            if counts is not None:
+                return TokenCount(*counts)
+        reader = inspect_batch(batch, self._ignore_index, self._encoder_decoder)
+        counts = reader.read(batch)
+        if counts is None:
+            refuse(batch, "its parts do not fit together")
+        readers.append(reader)
+        return TokenCount(*counts)
+
+
+def count_tokens_lazy(
+    batch: Any,
+    count_tokens: CountTokens | None = None,
+    *,
+    ignore_index: int = -100,
+    encoder_decoder: bool | None = None,
+) -> TokenCount:
+    """As :func:`count_tokens`, but masked counts of a batch on an accelerator are left there as 0-dim tensors."""
+    return TokenCounter(count_tokens, ignore_index=ignore_index, encoder_decoder=encoder_decoder)(batch)
+
+
+def count_tokens(
+    batch: Any,
+    count_tokens: CountTokens | None = None,
+    *,
+    ignore_index: int = -100,
+    encoder_decoder: bool | None = None,
+) -> TokenCount:
+    """Count the tokens of a batch.
+
+    The rules, B rows of T tokens each:
+
+    - An integer tensor ``[B, T]`` is token ids, none of them padding.
+    - A dict (or Hugging Face ``BatchEncoding``) has them under ``input_ids``, else ``tokens``, ``inputs`` or ``x``;
+      ``inputs_embeds [B, T, d]`` counts as T tokens a row. Non-zero in ``attention_mask`` is real: ``[B, T]`` of any
+      dtype, or boolean / integer ``[B, T, T]`` and ``[B, 1, T, T]``, where a token is real if any query may attend to
+      it. Without a mask (packed sequences with ``position_ids``) nothing is padding. ``labels`` (or ``targets``,
+      ``target``, ``y``) of the input's shape say which tokens bear a loss; without them all real tokens do. A model
+      that shifts labels inside drops one more position per row, which a batch cannot show.
+    - A tuple or list: the first tensor is the input, a second integer tensor of the same shape its labels, and tensors
+      of other dimensions (class labels) are ignored. The pair's tokens count once.
+    - Encoder-decoder: both sides are processed. The decoder's text is ``decoder_input_ids``; under
+      ``encoder_decoder=True`` it is else ``labels``, or a tuple's second tensor (shapes alone would flip the rule
+      whenever two lengths agree). Its real tokens are those of ``decoder_attention_mask``, else those in the loss.
+      Mind that each token passes only one half of N.
+    - Batches of several loaders (CombinedLoader): a dict, tuple or list whose items are all dicts, tuples, lists or
+      None is the sum of its items; None is an exhausted loader.
+
+    Anything that fits no rule, or two, is an error: images, one-dimensional ids, additive float masks, a tuple of ids
+    and 0/1 flags, of three tensors of one shape, of two texts.
+
+    Args:
+        batch: What the data loader gave.
+        count_tokens: The user's own rule instead: batch in; an int, or a :class:`TokenCount`, out.
+        ignore_index: Label value that carries no loss.
+        encoder_decoder: Whether ``labels`` are a decoder's text; None to tell from ``decoder_input_ids``.
+
+    Returns:
+        The counts, all ints. For a batch on an accelerator this waits for the device: in a loop, use
+        :class:`TokenCounter` with a :class:`TokenAccumulator`.
+
+    Raises:
+        InputError: The batch fits no rule, or the user's function returned no count.
+    """
+    return count_tokens_lazy(batch, count_tokens, ignore_index=ignore_index, encoder_decoder=encoder_decoder).read()
+
+
+def _checked(result: Any, batch: Any) -> TokenCount:
+    """A user's function's answer as a TokenCount."""
+    if isinstance(result, TokenCount):
+        if not (_is_count(result.processed) and _is_count(result.samples)) or not all(
+            _is_count(value) or _is_scalar(value) for value in (result.non_padding, result.in_loss)
+        ):
+            raise InputError(
+                f"count_tokens returned {result!r}. Its counts must be ints of at least 0; non_padding and in_loss may "
+                "be 0-dim integer tensors."
+            )
+        return result
+    if isinstance(result, bool | Tensor) or not hasattr(result, "__index__") or operator.index(result) < 0:
+        shown = describe(result) if isinstance(result, Tensor) else repr(result)
+        raise InputError(
+            f"count_tokens returned {shown}. It must return the batch's number of tokens as an int (from shapes: "
+            "x.numel()), or a TokenCount, whose non_padding and in_loss may be 0-dim tensors."
+        )
+    tokens = operator.index(result)
+    return TokenCount(tokens, tokens, tokens, _rows(batch))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 0 and value.dtype in INTEGERS
+
+
+def _rows(batch: Any) -> int:
+    """Rows of the first tensor in sight, 0 if there is none."""
+    if isinstance(batch, Tensor):
+        return int(batch.shape[0]) if batch.ndim else 0
+    items = batch.values() if hasattr(batch, "values") else batch if isinstance(batch, tuple | list) else ()
+    return next((int(item.shape[0]) for item in items if isinstance(item, Tensor) and item.ndim), 0)
+
+
+class TokenAccumulator:
+    """Sums token counts; what is on a device is summed there and moved by :meth:`read` alone.
+
+    Attributes:
+        processed: Tokens processed so far, exact at any moment and without waiting.
+        samples: Rows so far, likewise.
+    """
+
+    #: Device scalars kept before they are folded into one: an append is cheaper than a kernel per step.
+    FOLD_EVERY = 64
+
+    __slots__ = ("_in_loss", "_in_loss_pending", "_non_padding", "_non_padding_pending", "processed", "samples")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start again from zero."""
+        self.processed = 0
+        self.samples = 0
+        self._non_padding = 0
+        self._in_loss = 0
+        self._non_padding_pending: list[Tensor] = []
+        self._in_loss_pending: list[Tensor] = []
+
+    def add(self, count: TokenCount) -> None:
+        """Add a count; nothing is read from a device.
+
+        Args:
+            count: Of one batch.
+        """
+        self.processed += count.processed
+        self.samples += count.samples
+        if isinstance(count.non_padding, Tensor):
+            self._non_padding_pending.append(count.non_padding)
+            if len(self._non_padding_pending) >= self.FOLD_EVERY:
+                self._non_padding_pending = list(_sum_on_device(self._non_padding_pending).values())
+        else:
+            self._non_padding += count.non_padding
+        if isinstance(count.in_loss, Tensor):
+            self._in_loss_pending.append(count.in_loss)
+            if len(self._in_loss_pending) >= self.FOLD_EVERY:
+                self._in_loss_pending = list(_sum_on_device(self._in_loss_pending).values())
+        else:
+            self._in_loss += count.in_loss
+
+    def read(self) -> TokenCount:
+        """All counts so far as ints: one transfer per device that holds some, none if no device does."""
+        if self._non_padding_pending or self._in_loss_pending:
+            non_padding = _sum_on_device(self._non_padding_pending)
+            in_loss = _sum_on_device(self._in_loss_pending)
+            for device in non_padding.keys() | in_loss.keys():
+                zero = torch.zeros((), dtype=torch.int64, device=device)
+                both = torch.stack([non_padding.get(device, zero), in_loss.get(device, zero)]).tolist()
+                self._non_padding += both[0]
+                self._in_loss += both[1]
+            self._non_padding_pending, self._in_loss_pending = [], []
+        return TokenCount(self.processed, self._non_padding, self._in_loss, self.samples)
+
+
+def _sum_on_device(scalars: list[Tensor]) -> dict[torch.device, Tensor]:
+    """One 0-dim int64 sum per device."""
+    groups: dict[torch.device, list[Tensor]] = {}
+    for scalar in scalars:
+        groups.setdefault(scalar.device, []).append(scalar)
+    return {device: torch.stack(group).sum() for device, group in groups.items()}
