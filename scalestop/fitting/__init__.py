@@ -1,0 +1,1 @@
+"""Fitting laws to runs, and saying how far they may be trusted."""
