@@ -125,7 +125,7 @@ def damped_step(hessian: Array, gradient: Array, damping: Array) -> Array:
     """Solve (H + damping·I) x = -g for many small H at once, by LDL^T with its pivots kept positive.
 
     The usual batched solver pays about a microsecond a matrix; this pays it for an element of all matrices at once.
-    Where H + damping·I is not positive definite the pivots are raised, so that x goes downhill all the same.
+    Where H + damping·I is not positive definite, negative pivots change sign, so that x goes downhill all the same.
 
     Args:
         hessian: Shape (M, p, p), symmetric.
@@ -144,7 +144,7 @@ def damped_step(hessian: Array, gradient: Array, damping: Array) -> Array:
     pivots = np.empty((count, size))
     for j in range(size):
         # row j of work ends as D·L^T, and its last column as the forward-solved right-hand side
-        pivot = np.maximum(work[:, j, j], least)
+        pivot = np.maximum(np.abs(work[:, j, j]), least)
         pivots[:, j] = pivot
         if j + 1 < size:
             factor = work[:, j + 1 :, j] / pivot[:, None]
