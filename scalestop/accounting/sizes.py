@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from scalestop.errors import InputError
@@ -62,6 +62,6 @@ def refuse_flat_shards(module: nn.Module) -> None:
             )
 
 
-def full_shape(param: nn.Parameter) -> tuple[int, ...]:
+def full_shape(param: Tensor) -> tuple[int, ...]:
     """Shape of the whole parameter; DeepSpeed ZeRO-3 keeps it in ``ds_shape``, everything else in ``shape``."""
     return tuple(int(size) for size in getattr(param, "ds_shape", param.shape))
