@@ -11,6 +11,7 @@ import numpy as np
 from scalestop.fitting.newton import Array, Bounds, Minimum, minimise
 from scalestop.fitting.starts import projected_starts
 from scalestop.fitting.surface import HUBER_DELTA, Standardised, SurfaceObjective
+from scalestop.laws.parametric import parametric_loss
 
 
 class _Stage(NamedTuple):
@@ -101,6 +102,11 @@ class SurfaceProblem:
         """Return the objective at constants (M, 5), shape (M,)."""
         weights = np.ones(len(self.loss)) if weights is None else weights
         return self._objective(self.runs.to_theta(np.atleast_2d(constants)), weights, self.delta)[0]
+
+    def residuals(self, free: Array) -> Array:
+        """Return log(predicted / measured) of every run, shape (M, R), at free coordinates (M, p)."""
+        predicted = parametric_loss(self.params, self.tokens, *self.to_constants(free).T[:, :, None])
+        return np.asarray(np.log(predicted / self.loss))
 
     def _reduce(self, theta: Array) -> Array:
         if self._basis is None:

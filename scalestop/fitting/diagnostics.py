@@ -1,0 +1,318 @@
+"""What a fit should be doubted for, one clear sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from scalestop.fitting.newton import Array
+from scalestop.fitting.table import RunTable
+
+OUTLIER_SCORE = 5.0
+"""Robust standard deviations off the law at which a run is named."""
+
+LEVERAGE_SHARE = 0.5
+"""Standard errors by which one run may move a constant before it is named."""
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about a fit."""
+
+    code: str
+    """Short name of the kind of finding."""
+    severity: Literal["note", "warning"]
+    message: str
+    """A sentence."""
+
+
+@dataclass(frozen=True)
+class Leverage:
+    """How far one run moves the fit."""
+
+    run: str
+    constant: str
+    """The constant it moves most, in standard errors."""
+    shift: float
+    """Value with the run less value without it."""
+    standard_errors: float
+    """The shift over the constant's standard error, unsigned."""
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A run far off the law. It was kept in the fit."""
+
+    run: str
+    log_ratio: float
+    """log(measured / predicted loss)."""
+    score: float
+    """Distance from the median residual in robust standard deviations (1.4826 times the median absolute one)."""
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """What runs alike in N and D differ by."""
+
+    log_sd: float
+    """Pooled standard deviation of log loss."""
+    num_repeats: int
+    """Runs beyond the first of each group of repeats."""
+    residual_sd: float
+    """Robust standard deviation of the fit's own log residuals."""
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Everything found, and the numbers behind it."""
+
+    findings: tuple[Finding, ...]
+    """Warnings first."""
+    leverage: tuple[Leverage, ...] = field(default=(), repr=False)
+    """Every run, the most influential first."""
+    outliers: tuple[Outlier, ...] = ()
+    """Named, and kept."""
+    seed_noise: SeedNoise | None = None
+    """None without repeats."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The messages of the findings that are warnings."""
+        return tuple(f.message for f in self.findings if f.severity == "warning")
+
+
+def leverage_of(
+    names: Sequence[str], runs: Sequence[str], estimate: Array, draws: Array, jackknife: Array
+) -> tuple[Leverage, ...]:
+    """Rank runs by how far leaving each out moves any constant.
+
+    Args:
+        names: Constants, p of them.
+        runs: Runs, G of them.
+        estimate: Constants on all runs, shape (p,).
+        draws: Bootstrap refits, shape (M, p).
+        jackknife: Refits with each run left out, shape (G, p).
+    """
+    error = np.maximum(draws.std(axis=0, ddof=1), 1e-300)
+    shift = estimate - jackknife
+    score = np.where(draws.std(axis=0) > 0, np.abs(shift) / error, 0.0)
+    most = score.argmax(axis=1)
+    order = np.argsort(-score.max(axis=1), kind="stable")
+    return tuple(Leverage(runs[g], names[most[g]], float(shift[g, most[g]]), float(score[g, most[g]])) for g in order)
+
+
+def outliers_of(table: RunTable, log_ratio: Array) -> tuple[Outlier, ...]:
+    """Return the runs further than `OUTLIER_SCORE` robust standard deviations off, furthest first."""
+    middle = np.median(log_ratio)
+    spread = _robust_sd(log_ratio)
+    if spread <= 1e-9:
+        return ()
+    score = np.abs(log_ratio - middle) / spread
+    order = [i for i in np.argsort(-score, kind="stable") if score[i] > OUTLIER_SCORE]
+    return tuple(Outlier(table.describe_row(i), float(log_ratio[i]), float(score[i])) for i in order)
+
+
+def seed_noise_of(table: RunTable, log_ratio: Array) -> SeedNoise | None:
+    """Return what repeats (N, D and unique tokens alike to 0.1 %) differ by; None without any."""
+    key = np.round(np.log(np.column_stack([table.params, table.tokens])) / 1e-3)
+    groups = np.unique(np.column_stack([key, np.nan_to_num(table.unique_tokens)]), axis=0, return_inverse=True)[1]
+    log_loss = np.log(table.loss)
+    count = np.bincount(groups.ravel())
+    repeats = int(np.sum(count - 1))
+    if repeats == 0:
+        return None
+    mean = np.bincount(groups.ravel(), log_loss) / count
+    squares = float(np.sum((log_loss - mean[groups.ravel()]) ** 2))
+    return SeedNoise(float(np.sqrt(squares / repeats)), repeats, _robust_sd(log_ratio))
+
+
+def _robust_sd(values: Array) -> float:
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def table_findings(table: RunTable, *, repeated: bool = False) -> list[Finding]:
+    """Return what the runs themselves give to think about.
+
+    Args:
+        table: The runs.
+        repeated: Whether the method knows of repeated tokens.
+    """
+    found = []
+    if table.bad_rows:
+        shown = "; ".join(str(row) for row in table.bad_rows[:_SHOWN])
+        more = f"; and {len(table.bad_rows) - _SHOWN} more" if len(table.bad_rows) > _SHOWN else ""
+        found.append(Finding("bad-rows", "warning", f"{_rows(table.bad_rows)} could not be used: {shown}{more}."))
+    counts = {c for c in table.n_counts if c is not None}
+    if len(counts) > 1:
+        shown = ", ".join(f"{table.n_counts.count(c)} count {c}" for c in sorted(counts))
+        found.append(
+            Finding(
+                "mixed-n", "warning", f"N means different things in different runs ({shown}); give all of them alike."
+            )
+        )
+    ratio = table.flops / (6 * table.params * table.tokens)
+    if ratio.max() / ratio.min() > 1.1:
+        found.append(
+            Finding(
+                "flops-disagree",
+                "warning",
+                f"FLOPs over 6·N·D runs from {ratio.min():.3g} to {ratio.max():.3g}: either N is counted in more than "
+                f"one way, or FLOPs contain what 6·N does not, such as attention. The fit uses N and D as given.",
+            )
+        )
+    undecayed = [i for i, decayed in enumerate(table.lr_decayed) if decayed is False]
+    if undecayed:
+        shown = ", ".join(table.run[i] for i in undecayed[:_SHOWN])
+        found.append(
+            Finding(
+                "lr-not-decayed",
+                "warning",
+                f"{len(undecayed)} of {len(table)} runs ended before their learning rate had come down ({shown}"
+                f"{', ...' if len(undecayed) > _SHOWN else ''}): their losses are too high for their tokens, which "
+                f"bends the law (Hoffmann et al. 2022, appendix B).",
+            )
+        )
+    epochs = table.tokens / table.unique_tokens
+    several = int(np.sum(epochs > 1.001))
+    if several and not repeated:
+        found.append(
+            Finding(
+                "repeated-tokens",
+                "warning",
+                f"{several} of {len(table)} runs saw their tokens up to {np.nanmax(epochs):.3g} times; this method "
+                f"counts a repeated token as new. Use method='repeated', or leave those runs out.",
+            )
+        )
+    rows = np.column_stack([table.params, table.tokens, table.loss])
+    copies = len(rows) - len(np.unique(rows, axis=0))
+    if copies:
+        found.append(
+            Finding(
+                "duplicates",
+                "warning",
+                f"{copies} rows repeat another's N, D and loss exactly; is a run counted twice?",
+            )
+        )
+    for symbol, unit, values in (("N", "parameters", table.params), ("D", "tokens", table.tokens)):
+        if values.max() / values.min() < 8:
+            found.append(
+                Finding(
+                    f"narrow-{symbol}",
+                    "warning",
+                    f"{symbol} spans only x{values.max() / values.min():.2g} ({values.min():.3g} to {values.max():.3g} "
+                    f"{unit}); its exponent needs about an order of magnitude.",
+                )
+            )
+    return found
+
+
+def _rows(rows: Sequence[object]) -> str:
+    return "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+
+
+def fit_findings(
+    table: RunTable,
+    names: Sequence[str],
+    draws: Array,
+    log_ratio: Array,
+    leverage: Sequence[Leverage],
+    outliers: Sequence[Outlier],
+    seed_noise: SeedNoise | None,
+) -> list[Finding]:
+    """Return what the fit gives to think about: constants that are not determined, single runs, trends."""
+    found = _undetermined(table, names, draws)
+    if outliers:
+        shown = "; ".join(f"{o.run} ({o.log_ratio:+.1%}, {o.score:.0f} sd)" for o in outliers[:_SHOWN])
+        more = f"; and {len(outliers) - _SHOWN} more" if len(outliers) > _SHOWN else ""
+        found.append(
+            Finding("outliers", "warning", f"{len(outliers)} runs lie far off the law, and were kept: {shown}{more}.")
+        )
+    heavy = [entry for entry in leverage if entry.standard_errors > LEVERAGE_SHARE]
+    if heavy:
+        shown = "; ".join(
+            f"{e.run} moves {e.constant} by {e.shift:+.3g} ({e.standard_errors:.1f} standard errors)" for e in heavy[:3]
+        )
+        found.append(
+            Finding(
+                "leverage",
+                "warning",
+                f"{len(heavy)} single runs carry much of the fit: {shown}. Repeat them, or add runs nearby.",
+            )
+        )
+    slope = _trend(np.log(table.flops), log_ratio)
+    if abs(slope) > 4:
+        way = "higher" if slope > 0 else "lower"
+        found.append(
+            Finding(
+                "trend",
+                "warning",
+                f"Residuals drift with compute (t = {slope:+.1f}): dear runs come out {way} than the law, so the form "
+                f"misses something and extrapolation will too.",
+            )
+        )
+    if seed_noise is not None and seed_noise.num_repeats >= 5 and seed_noise.residual_sd > 3 * seed_noise.log_sd:
+        found.append(
+            Finding(
+                "misfit",
+                "warning",
+                f"Repeats differ by {seed_noise.log_sd:.2%} of the loss but the runs miss the law by "
+                f"{seed_noise.residual_sd:.2%}: more than noise, so the form or the settings differ between runs.",
+            )
+        )
+    return found
+
+
+def _undetermined(table: RunTable, names: Sequence[str], draws: Array) -> list[Finding]:
+    found = []
+    columns = dict(zip(names, draws.T, strict=True))
+    least = float(table.loss.min())
+    if "E" in columns and np.ptp(columns["E"]) > 0:
+        vanished = float(np.mean(columns["E"] < 1e-3 * least))
+        low, high = np.quantile(columns["E"], [0.05, 0.95])
+        if vanished > 0.05:
+            found.append(
+                Finding(
+                    "E-undetermined",
+                    "warning",
+                    f"E is not determined: {vanished:.0%} of the refits put it at zero. Losses far above E cannot tell "
+                    f"it from a small exponent; add dearer runs, or give E with irreducible=...",
+                )
+            )
+        elif high - low > 0.5 * least:
+            found.append(
+                Finding(
+                    "E-undetermined",
+                    "warning",
+                    f"E is hardly determined: 90 % of the refits put it anywhere from {low:.3g} to {high:.3g} nats, "
+                    f"with {least:.3g} the least loss measured. Predictions far beyond the runs inherit that.",
+                )
+            )
+    for name in ("alpha", "beta"):
+        if name in columns:
+            stuck = float(np.mean((columns[name] > 9.9) | (columns[name] < 1.1e-3)))
+            if stuck > 0.01:
+                found.append(
+                    Finding(
+                        f"{name}-undetermined",
+                        "warning",
+                        f"{name} is not determined: {stuck:.0%} of the refits ran into the bounds 0.001 to 10.",
+                    )
+                )
+    return found
+
+
+def _trend(x: Array, y: Array) -> float:
+    """Return the t value of the slope of y on x."""
+    x = x - x.mean()
+    total = float(x @ x)
+    if total == 0 or len(x) < 4:
+        return 0.0
+    slope = float(x @ y) / total
+    rest = y - y.mean() - slope * x
+    error = np.sqrt(float(rest @ rest) / (len(x) - 2) / total)
+    return slope / error if error > 0 else 0.0

@@ -1,0 +1,295 @@
+"""`fit_law`: runs in, a law with its uncertainty and its doubts out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from scalestop.errors import InputError, ScalestopWarning
+from scalestop.fitting.diagnostics import (
+    Diagnostics,
+    fit_findings,
+    leverage_of,
+    outliers_of,
+    seed_noise_of,
+    table_findings,
+)
+from scalestop.fitting.intervals import Interval, interval
+from scalestop.fitting.method import FitOptions, MethodFit, Residuals
+from scalestop.fitting.newton import Array
+from scalestop.fitting.parametric import fit_parametric
+from scalestop.fitting.read import read_runs
+from scalestop.fitting.table import RunTable
+from scalestop.laws import LawInfo, ScalingLaw, ValidRange
+from scalestop.laws.base import NCounts
+from scalestop.units import human_count
+
+Method: TypeAlias = Literal["parametric", "isoflop", "envelope", "kaplan", "repeated"]
+
+METHODS: Mapping[str, Callable[[RunTable, FitOptions], MethodFit]] = {
+    "parametric": fit_parametric,
+}
+
+
+@dataclass(frozen=True)
+class OptimumIntervals:
+    """The optimum of a budget, with intervals."""
+
+    flops: float
+    """C, FLOPs."""
+    num_params: Interval
+    """N_opt."""
+    num_tokens: Interval
+    """D_opt, tokens."""
+    loss: Interval | None
+    """The law's loss at its own optimum, nats per token; None for a law without a loss."""
+    warnings: tuple[str, ...] = ()
+    """How far outside the fitted runs this is."""
+
+
+@dataclass(frozen=True)
+class LossPrediction:
+    """The loss expected of a model, with intervals."""
+
+    loss: Interval
+    """The law's own loss, nats per token: how well the runs pin down the law."""
+    new_run: tuple[float, float]
+    """Where the loss of one new run will lie: the law's uncertainty and a run's own scatter together."""
+    warnings: tuple[str, ...] = ()
+    """How far outside the fitted runs this is."""
+
+
+@dataclass(frozen=True)
+class LawFit:
+    """A fitted law, how sure it is, and what speaks against it."""
+
+    law: ScalingLaw
+    """The law, with its bootstrap draws; goes wherever a law goes."""
+    intervals: Mapping[str, Interval]
+    """Every constant, and the allocation exponents a and b."""
+    residuals: Residuals
+    """Each run against the law."""
+    diagnostics: Diagnostics
+    """Findings, leverage, outliers, seed noise."""
+    method: str
+    """How it was fitted."""
+    objective: float
+    """What was minimised, at its minimum."""
+    table: RunTable = field(repr=False)
+    """The runs."""
+    options: FitOptions = field(repr=False)
+    raw: MethodFit = field(repr=False)
+    """Draws, jackknife refits, and what only this method has."""
+
+    def optimum(self, flops: float, level: float | None = None) -> OptimumIntervals:
+        """Return N_opt, D_opt and the loss there, with intervals.
+
+        Args:
+            flops: C in FLOPs.
+            level: Share of the distribution inside the intervals; the fit's own if None.
+        """
+        best = self.law.optimal(flops)
+        at = float(best.num_params), float(best.num_tokens)
+        outside = self.law.info.valid.outside(num_params=at[0], num_tokens=at[1], flops=flops)
+        return OptimumIntervals(
+            flops=flops,
+            num_params=self.interval_of(lambda law: law.optimal(flops).num_params, level),
+            num_tokens=self.interval_of(lambda law: law.optimal(flops).num_tokens, level),
+            loss=self.interval_of(lambda law: law.loss(*law.optimal(flops)), level) if self.law.has_loss else None,
+            warnings=outside,
+        )
+
+    def predict(self, num_params: float, num_tokens: float, level: float | None = None) -> LossPrediction:
+        """Return the loss of a model, with the law's interval and that of one new run.
+
+        Args:
+            num_params: N, counted as the runs count it.
+            num_tokens: D.
+            level: Share of the distribution inside; the fit's own if None.
+
+        Raises:
+            InputError: If the law predicts no loss.
+        """
+        level = self.options.level if level is None else level
+        law_loss = self.interval_of(lambda law: law.loss(num_params, num_tokens), level)
+        draws = np.asarray(self.raw.law_of(self.raw.draws, self.law.info).loss(num_params, num_tokens))
+        # a fit runs closer to its own runs than to new ones, by the constants it had to play with
+        runs = len(self.residuals.measured)
+        slack = np.sqrt(runs / max(runs - self.raw.num_free, 1))
+        scatter = self.residuals.log_ratio * slack
+        losses = np.multiply.outer(draws, np.exp(scatter)).ravel()
+        low, high = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2])
+        outside = self.law.info.valid.outside(
+            num_params=num_params, num_tokens=num_tokens, flops=6 * num_params * num_tokens
+        )
+        return LossPrediction(law_loss, (float(low), float(high)), outside)
+
+    def interval_of(self, quantity: Callable[[Any], Any], level: float | None = None) -> Interval:
+        """Return the intervals of any quantity of the law.
+
+        Args:
+            quantity: Takes a law (whose constants may be arrays of draws), returns a number (or an array).
+            level: Share of the distribution inside; the fit's own if None.
+        """
+        info = self.law.info
+        values = (
+            np.asarray(quantity(self.raw.law_of(constants, info)), dtype=np.float64)
+            for constants in (self.raw.estimate[None, :], self.raw.draws, self.raw.jackknife)
+        )
+        estimate, draws, jackknife = values
+        return interval(float(estimate[0]), draws, jackknife, self.options.level if level is None else level)
+
+
+def fit_law(
+    records: Any,
+    method: Method = "parametric",
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    level: float = 0.9,
+    name: str | None = None,
+    loss: str = "loss",
+    n_counts: NCounts | None = None,
+    weights: Sequence[float] | Array | None = None,
+    tied: bool = False,
+    irreducible: float | None = None,
+    delta: float = 1e-3,
+    fitted_scale: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> LawFit:
+    """Fit a scaling law to runs.
+
+    Args:
+        records: Runs: record files, folders or globs; CSV or `.jsonl`; a DataFrame; mappings; see `read_runs`.
+        method: `parametric` (Hoffmann et al. 2022, Approach 3), `isoflop` (Approach 2), `envelope` (Approach 1, from
+            loss curves within runs), `kaplan` (Kaplan et al. 2020, joint L(N, D)), or `repeated` (Muennighoff et al.
+            2023, from runs with `unique_tokens`).
+        bootstrap: Refits to runs drawn with replacement, for the intervals.
+        seed: Seed of the bootstrap.
+        level: Share of the distribution inside each interval.
+        name: Name of the law; `fitted-METHOD` if None.
+        loss: Column or logged metric that holds the loss, nats per token.
+        n_counts: What N means, `total` or `body`; None takes what the records say, else `total`.
+        weights: Weight of each run, in the order of the records' usable rows; multiplies a `weight` column.
+        tied: Hold alpha = beta (parametric, repeated).
+        irreducible: Hold E at this, nats per token; 0 for a law without E (parametric, repeated).
+        delta: Huber threshold in log loss; Hoffmann et al.'s 1e-3.
+        fitted_scale: Maximise the Huber likelihood with a fitted scale (Besiroglu et al. 2024) instead of minimising
+            the Huber sum (parametric).
+        progress: Called with the refits done and the refits asked for.
+
+    Returns:
+        The law, intervals (bias-corrected and accelerated, with plain percentiles beside), residuals, diagnostics.
+
+    Raises:
+        InputError: If the records cannot be read, no usable run is among them, or they cannot determine the law.
+    """
+    if method not in METHODS:
+        raise InputError(f"method: {method!r} is not one of {', '.join(METHODS)}")
+    options = FitOptions(
+        bootstrap=bootstrap,
+        seed=seed,
+        level=level,
+        tied=tied,
+        irreducible=irreducible,
+        delta=delta,
+        fitted_scale=fitted_scale,
+        progress=progress,
+    )
+    table = _weighted(read_runs(records, loss=loss), weights)
+    for row in table.bad_rows:
+        warnings.warn(f"left out: {row}", ScalestopWarning, stacklevel=2)
+    raw = METHODS[method](table, options)
+    info = _info(table, raw, method, name, n_counts)
+    fit = LawFit(
+        law=raw.law_of(raw.estimate, info),
+        intervals={},
+        residuals=raw.residuals,
+        diagnostics=Diagnostics(()),
+        method=method,
+        objective=raw.objective,
+        table=table,
+        options=options,
+        raw=raw,
+    )
+    intervals = _intervals(fit)
+    ends = {key: (value.low, value.high) for key, value in intervals.items() if key in raw.names}
+    return replace(
+        fit,
+        law=raw.law(info, table, method, ends),
+        intervals=intervals,
+        diagnostics=_diagnose(table, raw, method),
+    )
+
+
+def _weighted(table: RunTable, weights: Sequence[float] | Array | None) -> RunTable:
+    if weights is None:
+        return table
+    given = np.asarray(weights, dtype=np.float64)
+    if given.shape != table.weight.shape or not np.all(np.isfinite(given) & (given > 0)):
+        raise InputError(
+            f"weights: expected {len(table)} positive numbers, one a usable run; got shape {given.shape}"
+            f"{'' if given.shape != table.weight.shape else ' with some not positive or not finite'}"
+        )
+    return replace(table, weight=table.weight * given)
+
+
+def _info(table: RunTable, raw: MethodFit, method: str, name: str | None, n_counts: NCounts | None) -> LawInfo:
+    said = {c for c in table.n_counts if c in ("total", "body")}
+    counts: Any = n_counts or (said.pop() if len(said) == 1 else "total")
+    files = sorted({PurePath(source).name for source in table.sources})
+    shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    notes = raw.notes + tuple(f.message for f in raw.findings if f.severity == "warning")
+    return LawInfo(
+        name=name or f"fitted-{method}",
+        n_counts=counts,
+        source=f"fitted by scalestop, method {method}, to {len(table)} runs ({shown})",
+        fitted_on=f"{human_count(table.params.min())} to {human_count(table.params.max())} parameters, "
+        f"{human_count(table.tokens.min())} to {human_count(table.tokens.max())} tokens",
+        valid=ValidRange(
+            num_params=(table.params.min(), table.params.max()),
+            num_tokens=(table.tokens.min(), table.tokens.max()),
+            flops=((6 * table.params * table.tokens).min(), (6 * table.params * table.tokens).max()),
+        ),
+        notes=notes,
+    )
+
+
+def _intervals(fit: LawFit) -> dict[str, Interval]:
+    raw, level = fit.raw, fit.options.level
+    found = {
+        name: interval(float(raw.estimate[i]), raw.draws[:, i], raw.jackknife[:, i], level)
+        for i, name in enumerate(raw.names)
+    }
+    # from the law itself, so that every form's exponents come out alike
+    found.setdefault("a", fit.interval_of(lambda law: exponent(law, fit.table)))
+    found.setdefault("b", fit.interval_of(lambda law: 1 - exponent(law, fit.table)))
+    return found
+
+
+def exponent(law: ScalingLaw, table: RunTable) -> Array:
+    """Return a of N_opt ∝ C^a, about the middle of the table's compute."""
+    middle = float(np.exp(np.mean(np.log(6 * table.params * table.tokens))))
+    high, low = law.optimal(middle * 1.1).num_params, law.optimal(middle / 1.1).num_params
+    return np.asarray(np.log(np.asarray(high) / low) / np.log(1.21))
+
+
+def _diagnose(table: RunTable, raw: MethodFit, method: str) -> Diagnostics:
+    log_ratio = raw.residuals.log_ratio
+    whole = len(log_ratio) == len(table)
+    runs = tuple(dict.fromkeys(np.array(table.run)[np.argsort(table.groups, kind="stable")]))
+    leverage = leverage_of(raw.names, runs, raw.estimate, raw.draws, raw.jackknife)
+    outliers = outliers_of(table, log_ratio) if whole else ()
+    noise = seed_noise_of(table, log_ratio) if whole else None
+    found = [
+        *raw.findings,
+        *table_findings(table, repeated=method == "repeated"),
+        *(fit_findings(table, raw.names, raw.draws, log_ratio, leverage, outliers, noise) if whole else ()),
+    ]
+    found.sort(key=lambda finding: finding.severity != "warning")
+    return Diagnostics(tuple(found), leverage, outliers, noise)

@@ -1,0 +1,162 @@
+"""What every fitting method is given and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scalestop.errors import InputError
+from scalestop.fitting.diagnostics import Finding
+from scalestop.fitting.newton import Array
+from scalestop.fitting.surface import HUBER_DELTA
+from scalestop.fitting.table import RunTable
+from scalestop.laws import LawInfo, ScalingLaw, Uncertainty
+
+Progress = Callable[[int, int], None]
+"""Called with the refits done and the refits asked for."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to fit. What a method has no use for, it refuses."""
+
+    bootstrap: int = 1000
+    """Bootstrap refits."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    level: float = 0.9
+    """Share of the distribution inside each interval."""
+    tied: bool = False
+    """Hold alpha = beta."""
+    irreducible: float | None = None
+    """Hold E at this, nats per token."""
+    delta: float = HUBER_DELTA
+    """Huber threshold, in log loss."""
+    fitted_scale: bool = False
+    """Maximise the Huber likelihood with its scale fitted too (Besiroglu et al. 2024), rather than minimise the sum."""
+    progress: Progress | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bootstrap, bool) or not isinstance(self.bootstrap, int) or self.bootstrap < 20:
+            raise InputError(
+                f"bootstrap: must be a whole number of at least 20, so that tails exist; got {self.bootstrap!r}. "
+                f"Use 1000 for intervals, 4000 for standard errors to 1 %"
+            )
+        if not 0 < self.level < 1:
+            raise InputError(f"level: must lie between 0 and 1, such as 0.9; got {self.level!r}")
+        if not self.delta > 0:
+            raise InputError(f"delta: must be positive, such as 1e-3; got {self.delta!r}")
+        if self.irreducible is not None and not (np.isfinite(self.irreducible) and self.irreducible >= 0):
+            raise InputError(f"irreducible: E is at least 0 nats per token; got {self.irreducible!r}")
+
+    def refuse(self, method: str, *names: str) -> None:
+        """Raise if one of these options was set, which `method` has no use for.
+
+        Raises:
+            InputError: Naming the option.
+        """
+        default = FitOptions()
+        for name in names:
+            if getattr(self, name) != getattr(default, name):
+                raise InputError(f"{name}: method {method!r} has no such option; leave it out, or use 'parametric'")
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Each fitted point against its law: what a residual plot needs."""
+
+    params: Array = field(repr=False)
+    """N of each point."""
+    tokens: Array = field(repr=False)
+    """D of each point."""
+    measured: Array = field(repr=False)
+    """Measured loss, nats per token."""
+    predicted: Array = field(repr=False)
+    """The fit's loss there."""
+    labels: tuple[str, ...] = field(repr=False)
+    """The runs."""
+
+    @property
+    def log_ratio(self) -> Array:
+        """log(measured / predicted); 0.01 is 1 %."""
+        return np.log(self.measured / self.predicted)
+
+    @property
+    def nats(self) -> Array:
+        """Measured less predicted, nats per token."""
+        return self.measured - self.predicted
+
+
+@dataclass(frozen=True)
+class MethodFit:
+    """A method's answer, before intervals and diagnostics are drawn from it."""
+
+    law_class: type[ScalingLaw]
+    names: tuple[str, ...]
+    """Constants fitted, in the order of the columns below."""
+    estimate: Array
+    """Shape (p,)."""
+    draws: Array
+    """Bootstrap refits, shape (M, p)."""
+    jackknife: Array
+    """Refits with each run left out, shape (G, p)."""
+    objective: float
+    """What was minimised, at its minimum."""
+    num_free: int
+    """Constants that were free."""
+    residuals: Residuals
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Constants that were given."""
+    detail: Any = None
+    """What only this method has, such as the isoFLOP groups."""
+
+    def law(self, info: LawInfo, table: RunTable, method: str, intervals: Mapping[str, tuple[float, float]]) -> Any:
+        """Return the fitted law with its draws.
+
+        Args:
+            info: Name, source, range, notes.
+            table: The runs.
+            method: The method's name.
+            intervals: Interval of each constant.
+        """
+        uncertainty = Uncertainty(
+            draws=self.draws[:SAVED_DRAWS],
+            names=self.names,
+            method=method,
+            num_runs=len(table),
+            data_hash=table.data_hash,
+            intervals=intervals,
+        )
+        constants = dict(zip(self.names, (float(v) for v in self.estimate), strict=True))
+        return self.law_class(info=info, uncertainty=uncertainty, **constants, **self.fixed)
+
+    def law_of(self, constants: Array, info: LawInfo) -> ScalingLaw:
+        """Return a law whose constants are arrays, one value for each row of `constants` (M, p)."""
+        columns: dict[str, Any] = dict(zip(self.names, constants.T, strict=True))
+        return self.law_class(info=info, **columns, **self.fixed)
+
+
+SAVED_DRAWS = 1000
+"""Draws a law carries: enough for its 90 % intervals, and some 25 kB in its file."""
+
+
+def in_chunks(refit: Callable[[Array], Array], weights: Array, progress: Progress | None, chunk: int = 512) -> Array:
+    """Refit to many weightings, telling `progress` after every chunk.
+
+    Args:
+        refit: Takes weights (m, R), returns constants (m, p).
+        weights: Shape (M, R).
+        progress: Told how many are done, of how many.
+        chunk: Refits at a time.
+    """
+    parts = []
+    for i in range(0, len(weights), chunk):
+        parts.append(refit(weights[i : i + chunk]))
+        if progress is not None:
+            progress(min(i + chunk, len(weights)), len(weights))
+    return np.concatenate(parts)
