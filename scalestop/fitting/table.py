@@ -146,9 +146,9 @@ def table_of(rows: Iterable[tuple[str, int, Mapping[str, Any]]], *, loss: str = 
     def column(name: str) -> Array:
         return np.array([row[name] for row in kept], dtype=np.float64)
 
-    values: dict[str, Any] = {name: column(name) for name in _NUMBERS}
-    values |= {name: tuple(row[name] for row in kept) for name in _LABELS}
-    return RunTable(**values, bad_rows=tuple(bad), sources=tuple(sources))
+    columns: dict[str, Any] = {name: column(name) for name in _NUMBERS}
+    columns |= {name: tuple(row[name] for row in kept) for name in _LABELS}
+    return RunTable(**columns, bad_rows=tuple(bad), sources=tuple(sources))
 
 
 def _canonical(raw: Mapping[str, Any], source: str, loss: str) -> dict[str, Any]:
