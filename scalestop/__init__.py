@@ -1,0 +1,118 @@
+"""Give a training run a compute budget: it stops at its compute-optimal point and tells you why.
+
+Names are loaded when they are first used, so that `import scalestop` and planning never import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scalestop.accounting.meter import Meter, Usage
+    from scalestop.accounting.params import ParamCount, count_params
+    from scalestop.accounting.tokens import TokenCount
+    from scalestop.callback import ComputeOptimalStopping
+    from scalestop.errors import InputError, ScalestopError, ScalestopWarning
+    from scalestop.fitting import LawFit, backtest, fit_law
+    from scalestop.laws import (
+        DataConstrainedLaw,
+        KaplanLaw,
+        ParametricLaw,
+        PowerLawAllocation,
+        ScalingLaw,
+        get_law,
+        list_laws,
+    )
+    from scalestop.planning.allocation import Allocation, allocate, predict_loss
+    from scalestop.planning.budget import Budget
+    from scalestop.planning.plan import Plan, make_plan
+    from scalestop.planning.rule import StopReason, StopRule
+    from scalestop.planning.speed import Speed
+    from scalestop.records import RunRecord
+    from scalestop.schedule import BudgetLR
+    from scalestop.stopping import StopDecision, decide
+
+_HOME = {
+    "Allocation": "planning.allocation",
+    "Budget": "planning.budget",
+    "BudgetLR": "schedule",
+    "ComputeOptimalStopping": "callback",
+    "DataConstrainedLaw": "laws",
+    "InputError": "errors",
+    "KaplanLaw": "laws",
+    "LawFit": "fitting",
+    "Meter": "accounting.meter",
+    "ParamCount": "accounting.params",
+    "ParametricLaw": "laws",
+    "Plan": "planning.plan",
+    "PowerLawAllocation": "laws",
+    "RunRecord": "records",
+    "ScalestopError": "errors",
+    "ScalestopWarning": "errors",
+    "ScalingLaw": "laws",
+    "Speed": "planning.speed",
+    "StopDecision": "stopping",
+    "StopReason": "planning.rule",
+    "StopRule": "planning.rule",
+    "TokenCount": "accounting.tokens",
+    "Usage": "accounting.meter",
+    "allocate": "planning.allocation",
+    "backtest": "fitting",
+    "count_params": "accounting.params",
+    "decide": "stopping",
+    "fit_law": "fitting",
+    "get_law": "laws",
+    "list_laws": "laws",
+    "make_plan": "planning.plan",
+    "predict_loss": "planning.allocation",
+}
+
+__all__ = [
+    "Allocation",
+    "Budget",
+    "BudgetLR",
+    "ComputeOptimalStopping",
+    "DataConstrainedLaw",
+    "InputError",
+    "KaplanLaw",
+    "LawFit",
+    "Meter",
+    "ParamCount",
+    "ParametricLaw",
+    "Plan",
+    "PowerLawAllocation",
+    "RunRecord",
+    "ScalestopError",
+    "ScalestopWarning",
+    "ScalingLaw",
+    "Speed",
+    "StopDecision",
+    "StopReason",
+    "StopRule",
+    "TokenCount",
+    "Usage",
+    "allocate",
+    "backtest",
+    "count_params",
+    "decide",
+    "fit_law",
+    "get_law",
+    "list_laws",
+    "make_plan",
+    "predict_loss",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'scalestop' has no attribute {name!r}")
+    value = getattr(import_module(f"scalestop.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -31,8 +31,8 @@ class StopDecision:
 
     @property
     def overshoot(self) -> float | None:
-        """How far the counter is past its limit, as a share of it; 0 where it was not passed."""
-        if not self.stop or not self.limit or self.observed is None:
+        """How far the counter is past its limit, as a share of it; None where no counter met one."""
+        if not self.stop or not self.limit or self.observed is None or self.counter == "num_params":
             return None
         return max(0.0, self.observed / self.limit - 1)
 
@@ -151,3 +151,68 @@ def _amount(counter: Counter, value: float) -> str:
     if counter == "device_seconds":
         return f"{value / 3600:.3g} device-hours"
     return f"{human_count(value)} tokens"
+
+
+def steps_to_next_check(plan: Plan, usage: Usage, largest_step: Usage, job_usage: Usage | None = None) -> int:
+    """Return after how many optimizer steps a limit could first be reached, at the earliest.
+
+    No limit can be met sooner while steps stay within twice the largest one seen when this was asked: what remains is
+    divided by that. As half of the remainder is left each time, the checks grow with the logarithm of the steps.
+    Early on the answer never exceeds the steps already taken, so that a batch size that is still growing is seen.
+
+    Args:
+        plan: The plan.
+        usage: What the run has used, global.
+        largest_step: Growth of each counter over the largest step seen; `Meter.largest_step`.
+        job_usage: What this job has used; the lifetime's if None.
+
+    Returns:
+        At least 1.
+    """
+    steps = max(1, usage.optimizer_steps)
+    for limit in plan.limits:
+        used = usage if limit.scope == "lifetime" or job_usage is None else job_usage
+        grows = getattr(largest_step, limit.counter)
+        remaining = limit.amount - getattr(used, limit.counter)
+        if limit.hard and plan.rule.overshoot == "never":
+            remaining -= grows
+        if not limit.hard and remaining <= 0:
+            continue  # compute-optimal already and waiting for a metric: that is looked at when metrics change
+        if grows > 0:
+            steps = min(steps, int(remaining // (2 * grows)))
+        else:
+            steps = 1
+    return max(1, steps)
+
+
+def tokens_to_next_check(
+    plan: Plan, usage: Usage, largest_step: Usage, job_usage: Usage | None = None
+) -> int | None:
+    """Return how many processed tokens may still be added before a limit could be met; None if none counts tokens.
+
+    On a single rank the count is known at every step, so this needs no bound on the next step: whoever has added this
+    many tokens asks `decide`, and nobody needs to before. Limits in time are not covered.
+
+    Args:
+        plan: The plan.
+        usage: What the run has used.
+        largest_step: Growth of each counter over the largest step seen; used with `overshoot="never"`.
+        job_usage: What this job has used; the lifetime's if None.
+
+    Returns:
+        At least 1.
+    """
+    found = None
+    for limit in plan.limits:
+        if limit.counter in ("seconds", "device_seconds"):
+            continue
+        used = usage if limit.scope == "lifetime" or job_usage is None else job_usage
+        remaining = int(limit.amount) - getattr(used, limit.counter)
+        if limit.hard and plan.rule.overshoot == "never":
+            remaining -= getattr(largest_step, limit.counter)
+        if not limit.hard and remaining <= 0:
+            continue
+        # no batch adds more non-padding tokens than tokens
+        tokens = -(-remaining // plan.flops_per_token) if limit.counter == "flops" else remaining
+        found = tokens if found is None else min(found, tokens)
+    return None if found is None else max(1, found)

@@ -79,9 +79,12 @@ class Meter:
         self._totals: dict[str, int] = dict.fromkeys((*_SUMMED, "flops", "validation_flops", "wall_nanoseconds"), 0)
         self._pending: dict[str, int] = dict.fromkeys(_SUMMED, 0)
         self._optimizer_steps = 0
+        self._added = 0
         self._since_step = 0
         self._largest_here = 0
         self._largest_step = 0
+        self._longest_here = 0
+        self._longest_step = 0
 
     def add(
         self, tokens: int, *, non_padding: int | None = None, in_loss: int | None = None, samples: int = 0
@@ -99,6 +102,7 @@ class Meter:
         pending = self._pending
         pending["tokens"] += tokens
         pending["samples"] += samples
+        self._added += tokens
         self._since_step += tokens
         self.add_masked(tokens if non_padding is None else non_padding, in_loss)
 
@@ -115,11 +119,28 @@ class Meter:
         """Count wall time that this rank spent."""
         self._pending["nanoseconds"] += round(seconds * 1e9)
 
-    def step(self) -> None:
-        """Count an optimizer step: the batches added since the last one made it up."""
+    def step(self, seconds: float = 0.0) -> None:
+        """Count an optimizer step: the batches added since the last one made it up.
+
+        Args:
+            seconds: What it took, for limits in time.
+        """
         self._optimizer_steps += 1
-        self._largest_here = max(self._largest_here, self._since_step)
+        if self._since_step > self._largest_here:
+            self._largest_here = self._since_step
         self._since_step = 0
+        if (nanoseconds := round(seconds * 1e9)) > self._longest_here:
+            self._longest_here = nanoseconds
+
+    @property
+    def tokens_added(self) -> int:
+        """Tokens that this rank has added to this meter; only grows, whatever is read or folded."""
+        return self._added
+
+    @property
+    def largest_step_tokens(self) -> int:
+        """Tokens of the largest step on this rank."""
+        return self._largest_here
 
     @property
     def optimizer_steps(self) -> int:
@@ -127,17 +148,23 @@ class Meter:
         return self._optimizer_steps
 
     @property
-    def largest_step(self) -> int:
-        """Tokens of the largest step, over all ranks, that the last `sync` knew; on one rank, always current.
+    def largest_step(self) -> Usage:
+        """The most that one optimizer step has added, global over ranks; as of the last `sync` over several.
 
         Over several ranks it is the sum of each rank's largest, so never below the largest global step.
         """
-        return self._largest_here if self.world_size == 1 else self._largest_step
-
-    @property
-    def largest_step_here(self) -> int:
-        """Tokens of the largest step on this rank."""
-        return self._largest_here
+        alone = self.world_size == 1
+        tokens = self._largest_here if alone else self._largest_step
+        nanoseconds = self._longest_here if alone else self._longest_step
+        return Usage(
+            tokens=tokens,
+            tokens_non_padding=tokens,
+            tokens_in_loss=tokens,
+            flops=tokens * self.flops_per_token,
+            optimizer_steps=1,
+            seconds=nanoseconds / self.world_size / 1e9,
+            device_seconds=nanoseconds / 1e9,
+        )
 
     def sync(self, reduce: Reduce) -> None:
         """Fold what all ranks have added into the totals. Every rank must call it at the same step.
@@ -145,8 +172,8 @@ class Meter:
         Args:
             reduce: Sums a list of ints over the ranks.
         """
-        payload = [*(self._pending[name] for name in _SUMMED), self._largest_here]
-        *sums, self._largest_step = (int(value) for value in reduce(payload))
+        payload = [*(self._pending[name] for name in _SUMMED), self._largest_here, self._longest_here]
+        *sums, self._largest_step, self._longest_step = (int(value) for value in reduce(payload))
         self._fold(dict(zip(_SUMMED, sums, strict=True)))
 
     def _fold(self, added: dict[str, int]) -> None:

@@ -1,0 +1,470 @@
+"""The Lightning callback: feeds the watch, tells the user, ends the run. No formula lives here."""
+
+from __future__ import annotations
+
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from scalestop import _trainer
+from scalestop.accounting.meter import Meter, Usage
+from scalestop.accounting.params import ParamCount, count_params
+from scalestop.accounting.tokens import CountTokens, TokenAccumulator, TokenCount, TokenCounter
+from scalestop.errors import InputError, ScalestopWarning
+from scalestop.gate import Gate
+from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
+from scalestop.metrics import delivered, run_metrics
+from scalestop.planning.budget import Budget, BudgetLike
+from scalestop.planning.plan import Plan, make_plan
+from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
+from scalestop.planning.speed import Speed, parse_flops_per_second
+from scalestop.records import build_record, describe_end, record_path
+from scalestop.stopping import StopDecision
+from scalestop.watch import RunWatch
+
+_SAVE_TOGETHER_SECONDS = 20.0
+"""How long a rank that saves waits for the others' counts before it saves an estimate."""
+
+
+class ComputeOptimalStopping(Callback):
+    """Stops a run at its compute-optimal point, or when its budget is spent, or before it starts if it is too large.
+
+    Drop it into a Trainer::
+
+        Trainer(max_epochs=-1, callbacks=[ComputeOptimalStopping(budget="1e18 FLOPs")])
+
+    It counts every token that the model is trained on and the FLOPs they cost, prints a plan before the first step,
+    stops after a real optimizer step, says why, saves a checkpoint there and writes a `RunRecord`.
+
+    Args:
+        budget: What the run may spend: `"1e18 FLOPs"`, `"0.5 PF-days"`, `"2B tokens"`, `"8 GPU-hours"`, `"12h"`,
+            `"500 USD"`, a number of FLOPs, or several in a list, of which the first one reached counts.
+        law: The scaling law that knows the optimum: a name (see `list_laws()`), a file, or a law.
+        tolerance: N counts as optimal within this relative distance of N_opt.
+        oversize_factor: A model larger than this many N_opt is oversized.
+        oversized: What an oversized model gets: `stop` (before its first step), `warn`, or `ignore`.
+        undersized: What a model below N_opt gets: `continue` to the end of the budget, or `stop` at its own optimum.
+        stop_at: Where in the law's 90 % interval of D_opt to stop; `earliest` and `latest` need a fitted law.
+        overshoot: `allow` stops at the first step at or past a hard limit, `never` before the step that would pass it.
+        num_params: N, where the count from the module is not the one to use. Counted as the law counts it.
+        tokens_per_step: Tokens per optimizer step over all ranks, where the first batch cannot tell before training.
+        count_tokens: Function of a batch that returns its tokens (an int or a `TokenCount`), for unusual batches.
+        count_validation: Whether validation's forward FLOPs count against the budget.
+        job_budget: What this job alone may spend, such as `"4h"` of a longer run; resumes start it afresh.
+        peak_flops_per_second: Peak of one device, FLOP/s or text such as `"989 TFLOP/s"`.
+        mfu: Share of the peak that training reaches; with the peak, turns time and money into FLOPs for the plan.
+        usd_per_device_hour: Price of a device-hour, for budgets in money.
+        until: Metrics that a compute-optimal stop waits for, such as `{"val_accuracy": ">= 0.4"}`.
+        loss_metric: Logged metric that is the run's loss; `val_loss`, `train_loss` or `loss` if None.
+        name: Tells several of these callbacks in one Trainer apart.
+        save_checkpoint: Whether to save a checkpoint at the stop; None saves unless checkpointing is disabled.
+        record: Whether to write the `RunRecord`.
+        verbose: Whether to print the plan and the closing line.
+        clock: Seconds from an arbitrary start; for tests.
+
+    Raises:
+        InputError: If an argument cannot be used; at once where that can be known.
+    """
+
+    def __init__(
+        self,
+        budget: BudgetLike,
+        law: str | Path | ScalingLaw = DEFAULT_LAW,
+        *,
+        tolerance: float = 0.1,
+        oversize_factor: float = 2.0,
+        oversized: Oversized = "stop",
+        undersized: Undersized = "continue",
+        stop_at: StopAt = "median",
+        overshoot: Overshoot = "allow",
+        num_params: int | None = None,
+        tokens_per_step: int | None = None,
+        count_tokens: CountTokens | None = None,
+        count_validation: bool = False,
+        job_budget: BudgetLike | None = None,
+        peak_flops_per_second: str | float | None = None,
+        mfu: float | None = None,
+        usd_per_device_hour: float | None = None,
+        until: Mapping[str, str] | None = None,
+        loss_metric: str | None = None,
+        name: str | None = None,
+        save_checkpoint: bool | None = None,
+        record: bool = True,
+        verbose: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.budget = Budget.parse(budget)
+        self.job_budget = None if job_budget is None else Budget.parse(job_budget)
+        self.law = get_law(law)
+        self.rule = StopRule(tolerance, oversize_factor, oversized, undersized, stop_at, overshoot)
+        self.name = name
+        self._gate = Gate.parse(until)
+        self._peak = parse_flops_per_second(peak_flops_per_second)
+        self._mfu, self._price = mfu, usd_per_device_hour
+        self._given_params, self._given_tokens_per_step = num_params, tokens_per_step
+        self._counter = TokenCounter(count_tokens)
+        self._token_rule = "own function" if count_tokens is not None else "by shape and mask"
+        self._count_validation = count_validation
+        self._loss_metric, self._save_checkpoint = loss_metric, save_checkpoint
+        self._record, self._verbose = record, verbose
+        self._clock = clock
+        # what can be wrong without a model is wrong now, not after the queue
+        make_plan(self.budget, self.law, num_params or 1, rule=self.rule, speed=self._speed(), job_budget=job_budget)
+        self._trainer_id: int | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.plan: Plan | None = None
+        """What the run will do; None before `fit`."""
+        self.params: ParamCount | None = None
+        """The model's parameters by role; None before `fit`."""
+        self.watch: RunWatch | None = None
+        """The counts and the rule at work; None before `fit`."""
+        self.record_path: Path | None = None
+        """Where the record was written."""
+        self.checkpoint_path: Path | None = None
+        """Where the checkpoint of the stop was saved."""
+        self._restored: dict[str, Any] = {}
+        self._run = uuid.uuid4().hex
+        self._curve: list[tuple[int, float]] = []
+        self._peak_lr = 0.0
+        self._world = 1
+        self._reported = Usage()
+        self._forecast_checked = False
+
+    # ---- what users read
+
+    @property
+    def usage(self) -> Usage:
+        """What the run has used so far: exact on one rank; over several, as of the last reduction."""
+        return self.watch.usage if self.watch is not None else Usage()
+
+    @property
+    def decision(self) -> StopDecision:
+        """The latest decision of the stop rule, with its numbers and its message."""
+        if self.watch is None:
+            return StopDecision(False, StopReason.NOT_STOPPED, "not started")
+        return self.watch.decision
+
+    @property
+    def stop_reason(self) -> StopReason:
+        """Why the run stopped; `NOT_STOPPED` if it has not."""
+        return self.decision.reason
+
+    # ---- life of a run
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Count parameters before any wrapper shards them."""
+        self._stage = stage
+        if stage != "fit":
+            return
+        if self._trainer_id != id(trainer):  # a second fit of the same Trainer goes on; another one starts anew
+            self._forget()
+            self._trainer_id = id(trainer)
+        if self.params is None and not _trainer.builds_later(pl_module):
+            self.params = count_params(pl_module)
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Find N and set up the counters; a model built in `configure_model` exists only now."""
+        if self.params is None:
+            self.params = count_params(pl_module)
+        self._num_params = self._given_params or self.params.by(self.law.info.n_counts)
+        self._flops_per_token = 6 * self._num_params
+        self._world = _trainer.world_size(trainer)
+        self._counts_here = _trainer.counts_here(trainer)
+        self._folder = _trainer.log_directory(trainer)
+        if self.watch is None:
+            meter = Meter(self._flops_per_token, count_validation=self._count_validation, world_size=self._world)
+            self.watch = RunWatch(
+                meter, TokenAccumulator(), self._clock, lambda values: _trainer.sum_over_ranks(trainer, values)
+            )
+        self._take_up_state()
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """State the plan, say what stands in its way, and end a run that should not begin."""
+        assert self.watch is not None
+        self._take_up_state()  # some strategies restore callbacks only after on_fit_start
+        self.plan = self._make_plan(self._given_tokens_per_step or self._peek_tokens_per_step(trainer), self._speed())
+        conflicts = _trainer.conflicts(trainer, self.plan)
+        if self.plan.too_large and self.rule.oversized == "warn":
+            conflicts.append(f"N is {self.plan.size_ratio:.2f} N_opt, over {self.rule.oversize_factor:g}; training on")
+        self._say(f"plan\n{self.plan}")
+        for line in conflicts:
+            self._warn(line)
+        self._batch: TokenCount | None = None
+        self._stepped = False
+        self._global_step = trainer.global_step
+        self._handles = _trainer.watch_optimizer_steps(trainer, self._on_optimizer_step)
+        self._forecast_checked = False
+        self.watch.start()
+        self._reported = self.usage
+        self._look(trainer)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Count the batch while it is whole: a training step may take it apart."""
+        self._batch = self._counter(batch) if self._counts_here else None
+        self.watch.begin_batch()  # type: ignore[union-attr]
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Add the batch; after a real optimizer step, see whether it was the last one."""
+        watch = self.watch
+        assert watch is not None
+        watch.add(self._batch)
+        self._batch = None
+        if self._handles is None:
+            self._stepped = trainer.global_step != self._global_step
+            self._global_step = trainer.global_step
+        if not self._stepped:
+            return
+        self._stepped = False
+        due = watch.step()
+        logs = trainer.log_every_n_steps > 0 and watch.meter.optimizer_steps % trainer.log_every_n_steps == 0
+        if due or logs:
+            self._look(trainer)
+            if logs or self.decision.stop:
+                self._report(trainer)
+            if self.decision.stop:
+                self._save(trainer, "stop")
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count validation in its own counter."""
+        if self.watch is None or not self._counts_here:
+            return
+        try:
+            self.watch.meter.add_validation(self._counter(batch).processed)
+        except InputError:  # validation batches may look otherwise; that matters only if they are to be paid for
+            if self._count_validation:
+                raise
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note the loss, and look at the gate's metrics."""
+        if self.watch is None or self.plan is None or trainer.sanity_checking:
+            return
+        if missing := self._gate.missing(trainer.callback_metrics):
+            known = ", ".join(sorted(trainer.callback_metrics)) or "none"
+            raise InputError(f"until: no metric {', '.join(map(repr, missing))} is logged; logged are: {known}")
+        usage = self.watch.sync()
+        if self._gate.conditions or self._count_validation:
+            self.watch.look_at_next_step()
+        loss, _ = _trainer.logged(trainer, self._loss_names)
+        if loss is not None and usage.tokens_non_padding:
+            self._curve.append((usage.tokens_non_padding, loss))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Bring the counts up to date for the record."""
+        if self.watch is not None:
+            self.watch.sync()
+        self._unhook()
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Print the closing line and write the record."""
+        if self.plan is None:
+            return
+        loss, loss_name = _trainer.logged(trainer, self._loss_names)
+        self._say(describe_end(self.plan, self.law, self.usage, self.decision, loss))
+        self._write_record(trainer, loss, loss_name, self.decision)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Keep what a preempted or broken run has used."""
+        self._unhook()
+        if self.plan is None:
+            return
+        if type(exception).__name__ == "SIGTERMException":
+            self._save(trainer, "preempted")
+        why = f"the run was ended by {type(exception).__name__}"
+        loss, loss_name = _trainer.logged(trainer, self._loss_names)
+        self._write_record(trainer, loss, loss_name, StopDecision(False, StopReason.NOT_STOPPED, why))
+
+    # ---- planning and deciding
+
+    def _speed(self) -> Speed:
+        return Speed(self._peak, self._mfu, getattr(self, "_world", 1), self._price)
+
+    def _make_plan(self, tokens_per_step: int | None, speed: Speed | None) -> Plan:
+        return make_plan(
+            self.budget,
+            self.law,
+            self._num_params,
+            tokens_per_step,
+            rule=self.rule,
+            flops_per_token=self._flops_per_token,
+            speed=speed,
+            job_budget=self.job_budget,
+        )
+
+    def _peek_tokens_per_step(self, trainer: Any) -> int | None:
+        batch = _trainer.peek_batch(trainer)
+        if batch is None:
+            return None
+        tokens = self._counter(batch).processed
+        return tokens * _trainer.accumulation(trainer) * _trainer.data_parallel_size(trainer) or None
+
+    def _on_optimizer_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Note that weights moved: after a skipped training step there is nothing to step with."""
+        if not self._stepped:
+            self._stepped = any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+
+    def _look(self, trainer: Any) -> None:
+        assert self.watch is not None and self.plan is not None
+        waiting = self._gate.waiting_for(trainer.callback_metrics) if self._gate.conditions else None
+        decision = self.watch.look(self.plan, waiting)
+        self._peak_lr = max(self._peak_lr, _trainer.learning_rate(trainer) or 0.0)
+        if not self._forecast_checked and not decision.stop:
+            self._check_forecast(trainer)
+        if self.decision.stop:
+            trainer.should_stop = True
+
+    def _check_forecast(self, trainer: Any) -> None:
+        """Hold the plan's tokens per step against the first step that was really taken."""
+        assert self.watch is not None and self.plan is not None
+        usage = self.watch.usage.since(self._reported)
+        if usage.optimizer_steps == 0:
+            self.watch.look_at_next_step()
+            return
+        self._forecast_checked = True
+        tokens = round(usage.tokens / usage.optimizer_steps)
+        expected = self.plan.tokens_per_step
+        if tokens and (expected is None or abs(tokens / expected - 1) > 0.02):
+            self.plan = self._make_plan(tokens, self.plan.speed)
+            where = f"{self.plan.stop_reason} after about step {self.plan.stop_step:,}" if self.plan.stop_step else "?"
+            self._say(f"the first step took {tokens:,} tokens; expected stop: {where}")
+            for line in _trainer.conflicts(trainer, self.plan):
+                self._warn(line)
+
+    # ---- telling and keeping
+
+    @property
+    def _loss_names(self) -> tuple[str, ...]:
+        return (self._loss_metric,) if self._loss_metric else ("val_loss", "train_loss", "loss")
+
+    @rank_zero_only
+    def _say(self, text: str) -> None:
+        if self._verbose:
+            label = f"scalestop[{self.name}]" if self.name else "scalestop"
+            print(f"{label}: {text}".replace("\n", "\n  "), flush=True)
+
+    @rank_zero_only
+    def _warn(self, text: str) -> None:
+        warnings.warn(f"scalestop: {text}", ScalestopWarning, stacklevel=3)
+
+    def _report(self, trainer: Any) -> None:
+        """Log through the Trainer's loggers; a broken logger must not end the run."""
+        assert self.plan is not None and self.watch is not None
+        usage = self.watch.usage
+        values = run_metrics(self.plan, self.law, usage)
+        values |= delivered(self.plan, usage.since(self._reported), usage, self._world, self._peak)
+        if (goodput := self.watch.goodput) is not None:
+            values["goodput"] = goodput
+        self._reported = usage
+        prefix = f"scalestop/{self.name}/" if self.name else "scalestop/"
+        metrics = {prefix + key: float(value) for key, value in values.items()}
+        try:
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step=_trainer.logging_step(trainer))
+            options: dict[str, Any] = {"logger": False, "on_step": True, "on_epoch": False, "batch_size": 1}
+            self.log_dict(metrics, **options)
+            if "budget_used" in values:
+                bar = f"budget_{self.name}" if self.name else "budget"
+                self.log(bar, values["budget_used"], prog_bar=True, **options)
+        except Exception as error:  # a logger is somebody else's code
+            self._warn(f"metrics could not be logged: {error}")
+
+    def _save(self, trainer: Any, what: str) -> None:
+        wanted = self._save_checkpoint
+        if wanted is None:
+            wanted = trainer.checkpoint_callback is not None
+        if not wanted:
+            return
+        stem = f"scalestop-{self.name}-{what}" if self.name else f"scalestop-{what}"
+        path = self._folder / "checkpoints" / f"{stem}-step={trainer.global_step}.ckpt"
+        try:
+            trainer.save_checkpoint(path)
+            self.checkpoint_path = path
+        except OSError as error:
+            self._warn(f"the checkpoint {path} could not be written: {error}")
+
+    @rank_zero_only
+    def _write_record(self, trainer: Any, loss: float | None, loss_name: str | None, decision: StopDecision) -> None:
+        assert self.plan is not None and self.params is not None
+        if not self._record:
+            return
+        final = _trainer.learning_rate(trainer)
+        try:
+            record = build_record(
+                plan=self.plan,
+                params=self.params,
+                usage=self.usage,
+                decision=decision,
+                loss=loss,
+                loss_name=loss_name,
+                curve=self._curve,
+                run=self._run,
+                seed=_trainer.seed(),
+                lr_final_share=final / self._peak_lr if final is not None and self._peak_lr > 0 else None,
+            )
+            self.record_path = record.save(record_path(self._folder, self._run, self.name))
+        except OSError as error:
+            self._warn(f"the record could not be written to {self._folder}: {error}")
+
+    def _unhook(self) -> None:
+        for handle in getattr(self, "_handles", None) or ():
+            handle.remove()
+        self._handles = None
+
+    # ---- state: plain ints, strings and dicts, so that weights_only loading takes it
+
+    @property
+    def state_key(self) -> str:
+        """Differs by `name` alone, so that a raised budget finds its counts again."""
+        return self._generate_state_key(name=self.name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the global counts and the run's identity."""
+        if self.watch is None:
+            return {}
+        steps, added = self.watch.meter.optimizer_steps, self.watch.reductions
+        key = f"scalestop/{self._run}/{self.name}/{steps}/{added}/{self._global_step}"
+        return {
+            **self.watch.state_dict(lambda values: _trainer.sum_through_store(key, values, _SAVE_TOGETHER_SECONDS)),
+            "run": self._run,
+            "curve": [[tokens, loss] for tokens, loss in self._curve],
+            "peak_lr": self._peak_lr,
+            "fingerprint": self._fingerprint(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep saved counts until the model's size is known; a checkpoint loaded for testing leaves them alone."""
+        if getattr(self, "_stage", None) == "fit":
+            self._restored = state_dict
+
+    def _take_up_state(self) -> None:
+        state, self._restored = self._restored, {}
+        if not state or self.watch is None:
+            return
+        self.watch.meter.load_state_dict(state["meter"])
+        self._run, self._peak_lr = state["run"], state["peak_lr"]
+        self._curve = [(int(tokens), float(loss)) for tokens, loss in state["curve"]]
+        if not state["exact"]:
+            self._warn("the checkpoint was saved by one rank alone: its counts since the last reduction are estimates")
+        for name, now in self._fingerprint().items():
+            before = state["fingerprint"].get(name)
+            if before != now:
+                self._warn(f"{name} was {before!r} when this run was saved and is {now!r}; counts go on from there")
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return {
+            "num_params": self._num_params,
+            "n_counts": self.law.info.n_counts,
+            "law": self.law.name,
+            "flops_per_token": self._flops_per_token,
+            "token_rule": self._token_rule,
+        }
