@@ -155,7 +155,7 @@ def flops_per_token(
         base = six_n(params, convention)
         if spec == "6N":
             return base
-        length = context if context is not None else _context(batch)
+        length = context if context is not None else batch_context(batch)
         dims = attention_dims(module, num_layers=num_layers, d_attn=d_attn)
         return _with_attention(base, dims, length, trains=isinstance(params, int) or params.trainable > 0)
     if callable(spec):
@@ -212,8 +212,12 @@ def _need(spec: str, **given: object) -> None:
         raise InputError(f"flops_per_token={spec!r} needs {' and '.join(missing)}. Pass {'=..., '.join(missing)}=...")
 
 
-def _context(batch: Any) -> int:
-    """Tokens in a row of the batch's first [B, T] tensor."""
+def batch_context(batch: Any) -> int:
+    """Tokens in a row of a batch: the second dimension of its first tensor that has one.
+
+    Raises:
+        InputError: There is no such tensor.
+    """
     items = batch.values() if hasattr(batch, "values") and not isinstance(batch, Tensor) else batch
     tensors = [batch] if isinstance(batch, Tensor) else [] if items is None else [*items]
     for tensor in tensors:

@@ -36,10 +36,7 @@ def meta_copy(module: nn.Module) -> nn.Module:
     Raises:
         InputError: The module cannot be copied (FSDP, or something in it that does not copy).
     """
-    for wrapper in ("_orig_mod", "module"):
-        inner = getattr(module, wrapper, None)
-        if isinstance(inner, nn.Module) and type(module).__name__ in ("OptimizedModule", "DistributedDataParallel"):
-            module = inner
+    module = unwrap(module)
     refuse_flat_shards(module)
     # deepcopy takes an object that is in the memo as copied already: each tensor becomes a meta one, once.
     memo: dict[int, Any] = {}
@@ -62,6 +59,18 @@ def meta_copy(module: nn.Module) -> nn.Module:
             with contextlib.suppress(Exception):  # a model without experts refuses
                 choose("batched_mm")
     return copied if copied.training else copied.train()
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Take off what ``torch.compile`` and DDP put around a module.
+
+    Args:
+        module: Any module.
+    """
+    wrappers = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module"}
+    while (inner := wrappers.get(type(module).__name__)) is not None:
+        module = getattr(module, inner)
+    return module
 
 
 def _meta_like(tensor: Tensor) -> Tensor:
