@@ -1,0 +1,190 @@
+"""Text as bytes: the corpus that every Python carries, or the reader's own files.
+
+The embedded corpus is the running interpreter's standard library, read as bytes. It needs no download, is the same on
+every machine with the same Python release, and is large enough (about 8 MB) for runs up to some 1e13 FLOPs.
+
+Tokens are bytes: the vocabulary is 256, and a loss is in nats per byte.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scalestop.errors import InputError
+
+VOCAB_SIZE = 256
+"""Number of token values: one for each byte."""
+
+SEPARATOR = b"\0"
+"""Put between two files; text does not hold this byte, so the model can learn that a file ends here."""
+
+# Left out of the embedded corpus, by the name of any folder on the way to a file:
+# - what other people installed, and what many installations lack (Debian splits them off, container images delete
+#   them, newer releases drop them): with these the same Python release would be a different corpus on each machine;
+# - generated tables: `encodings` holds a hundred near copies of one file, `pydoc_data` is one string of 0.7 MB.
+_LEFT_OUT_FOLDERS = frozenset(
+    "site-packages dist-packages test tests idle_test idlelib tkinter turtledemo lib2to3 distutils ensurepip "
+    "encodings pydoc_data __pycache__".split()
+)
+# Written when Python is built or installed, so they differ between machines.
+_LEFT_OUT_PREFIXES = ("_sysconfigdata", "sitecustomize", "usercustomize")
+
+_HELD_OUT_SHARE = 0.06
+_MAX_HELD_OUT_SHARE = 1 / 3
+_BINARY_PROBE_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Some text as two strings of bytes, one to train on and one held out.
+
+    Attributes:
+        train: Bytes to train on, `uint8 [num_train_bytes]`.
+        val: Bytes held out for validation, `uint8 [num_val_bytes]`.
+        source: Where the text is from: `python-stdlib` or the path that was given.
+        num_files: Files read, both parts together.
+        split: `files` where whole files are held out, `tail` where the end of the text is.
+        sha256: Hash (hex) over the names and contents of all files, in order. Equal hashes mean equal corpora.
+        python_version: Release whose library this is, such as `3.12.4`; None for the reader's own text.
+    """
+
+    train: Tensor
+    val: Tensor
+    source: str
+    num_files: int
+    split: str
+    sha256: str
+    python_version: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes in both parts together."""
+        return len(self.train) + len(self.val)
+
+    def describe(self) -> dict[str, str | int | None]:
+        """All but the text itself, as plain values ready for JSON; sizes in bytes."""
+        return {
+            "source": self.source,
+            "python_version": self.python_version,
+            "num_files": self.num_files,
+            "num_train_bytes": len(self.train),
+            "num_val_bytes": len(self.val),
+            "split": self.split,
+            "sha256": self.sha256,
+        }
+
+
+def is_held_out(name: str, share: float = _HELD_OUT_SHARE) -> bool:
+    """Whether the file of this name belongs to the validation part.
+
+    It depends on nothing but the name, so the same files are held out on every machine and in every release.
+
+    Args:
+        name: Path relative to the corpus root, with forward slashes.
+        share: Expected share of the files that is held out, between 0 and 1.
+    """
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+@functools.lru_cache(maxsize=1)
+def embedded_corpus() -> Corpus:
+    """The running interpreter's standard library sources as bytes.
+
+    Raises:
+        InputError: If this Python carries no sources (some embedded builds do not).
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    files = [
+        (name, path)
+        for name, path in _files_below(root, "*.py")
+        if _LEFT_OUT_FOLDERS.isdisjoint(name.split("/")[:-1])
+        and not name.rpartition("/")[2].startswith(_LEFT_OUT_PREFIXES)
+    ]
+    if not files:
+        raise InputError(
+            f"this Python has no standard library sources (looked for *.py files in {root}); "
+            "give your own text with path='file or folder'"
+        )
+    return _build([(name, path.read_bytes()) for name, path in files], "python-stdlib", platform.python_version())
+
+
+def load_corpus(path: str | Path | None = None) -> Corpus:
+    """Read a corpus into memory.
+
+    A folder is read recursively in the order of its relative paths. Hidden files and folders are left out, and so are
+    binary files: those with a zero byte among their first 8,192 bytes, git's rule.
+
+    Held out is a share of about 6 % of the files, chosen by a hash of each name. Where that is no use (a single file,
+    or a choice that takes nothing or more than a third of the bytes) it is the last 6 % of the text instead.
+
+    Args:
+        path: Text file or folder; None takes the embedded corpus.
+
+    Raises:
+        InputError: If the path does not exist or holds no text.
+    """
+    if path is None:
+        return embedded_corpus()
+    root = Path(path).expanduser()
+    if root.is_file():
+        found = [(root.name, root)]
+    elif root.is_dir():
+        found = [(name, file) for name, file in _files_below(root, "*") if not _is_hidden(name)]
+    else:
+        raise InputError(f"path: no file or folder at {str(path)!r}; give an existing one, or leave path out")
+    texts = [(name, file.read_bytes()) for name, file in found]
+    texts = [(name, text) for name, text in texts if text and b"\0" not in text[:_BINARY_PROBE_BYTES]]
+    if not texts:
+        raise InputError(
+            f"path: no text in {str(path)!r} (files seen: {len(found)}; empty, hidden and binary ones do not count); "
+            "give a file or folder with text"
+        )
+    return _build(texts, str(path), None)
+
+
+def _files_below(root: Path, pattern: str) -> list[tuple[str, Path]]:
+    """Names (relative, forward slashes) and paths of all files below a folder, sorted by name."""
+    return sorted((path.relative_to(root).as_posix(), path) for path in root.rglob(pattern) if path.is_file())
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _build(texts: list[tuple[str, bytes]], source: str, python_version: str | None) -> Corpus:
+    digest = hashlib.sha256()
+    for name, text in texts:
+        # Lengths go in too: without them two ways of cutting the same bytes into files would have one hash.
+        digest.update(f"{name}\0{len(text)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(text)
+    train = SEPARATOR.join(text for name, text in texts if not is_held_out(name))
+    val = SEPARATOR.join(text for name, text in texts if is_held_out(name))
+    split = "files"
+    if not val or len(val) > _MAX_HELD_OUT_SHARE * (len(train) + len(val)):
+        split = "tail"
+        whole = SEPARATOR.join(text for _, text in texts)
+        cut = len(whole) - max(1, round(_HELD_OUT_SHARE * len(whole)))
+        train, val = whole[:cut], whole[cut:]
+    return Corpus(
+        train=_as_tensor(train),
+        val=_as_tensor(val),
+        source=source,
+        num_files=len(texts),
+        split=split,
+        sha256=digest.hexdigest(),
+        python_version=python_version,
+    )
+
+
+def _as_tensor(text: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(text, dtype=np.uint8).copy())

@@ -1,0 +1,130 @@
+"""Which architecture a parameter count means: pure functions, no torch.
+
+A scaling law speaks of N; a model has a width, a depth and heads. `dims_for` goes from one to the other, and
+`GPTDims.num_params` comes back, exactly.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from scalestop.errors import InputError
+
+# From this model width on: (model width, width of a head, step between widths).
+_GRID = ((0, 16, 4), (64, 16, 16), (256, 32, 32), (1024, 64, 64))
+_MAX_ASPECT = 128.0
+
+
+@dataclass(frozen=True)
+class GPTDims:
+    """The shape of a `TinyGPT`.
+
+    Attributes:
+        width: Channels of the residual stream. The MLP is four times as wide.
+        depth: Number of blocks.
+        num_heads: Attention heads in each block; they divide the width into parts of an even number of channels.
+        tied: Whether the output head is the embedding table itself (counted once).
+        vocab_size: Number of token values.
+
+    Raises:
+        InputError: If a number is not positive or the heads do not fit the width.
+    """
+
+    width: int
+    depth: int
+    num_heads: int
+    tied: bool = True
+    vocab_size: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "num_heads", "vocab_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.width % (2 * self.num_heads):
+            raise InputError(
+                f"num_heads {self.num_heads} does not fit width {self.width}: rotary positions need an even number of "
+                f"channels in each head; make width a multiple of {2 * self.num_heads}"
+            )
+
+    @property
+    def embedding(self) -> int:
+        """Parameters of the embedding table."""
+        return self.vocab_size * self.width
+
+    @property
+    def head(self) -> int:
+        """Parameters of the output head; 0 where it is tied."""
+        return 0 if self.tied else self.vocab_size * self.width
+
+    @property
+    def body(self) -> int:
+        """Parameters of the blocks and the norms: what is neither embedding nor output head.
+
+        Each block has 4 d^2 in attention, 8 d^2 in the MLP and 2 d in its norms (weights only); d more are in the last
+        norm. Positions are rotary and have no parameters.
+        """
+        return self.depth * (12 * self.width**2 + 2 * self.width) + self.width
+
+    @property
+    def num_params(self) -> int:
+        """All parameters, tied weights once."""
+        return self.embedding + self.body + self.head
+
+
+def dims_for(num_params: int | float, tied: bool = True, vocab_size: int = 256) -> GPTDims:
+    """The architecture of about this many parameters in total.
+
+    The ratio of width to depth grows slowly with size, from about 10 at 3e4 parameters to about 100 at 1e9. Among all
+    shapes near that ratio the one nearest to the asked-for size is taken: from 1e4 parameters up it is within 8 %, from
+    1e6 up within 4 %. Read the exact number from `GPTDims.num_params`.
+
+    Args:
+        num_params: Total parameters wanted, tied weights counted once. `1e5` is fine.
+        tied: Whether the output head is the embedding table itself.
+        vocab_size: Number of token values.
+
+    Raises:
+        InputError: If the count is too small for any model of this vocabulary.
+    """
+    smallest = _with_heads(_GRID[0][2], 1, tied, vocab_size)
+    if not math.isfinite(num_params) or num_params < 0.9 * smallest.num_params:
+        raise InputError(
+            f"num_params is {num_params}; with a vocabulary of {vocab_size} and {'a tied' if tied else 'an untied'} "
+            f"head the smallest model has {smallest.num_params:,}: ask for at least that"
+        )
+    aspect = min(_MAX_ASPECT, 14.0 * (num_params / 3e4) ** 0.2)
+
+    def cost(dims: GPTDims) -> float:
+        # A size that is 7 % off weighs as much as a shape that is off by a factor of two.
+        size = math.log(dims.num_params / num_params) / 0.07
+        return size**2 + math.log2(dims.width / dims.depth / aspect) ** 2
+
+    best = smallest
+    for depth in itertools.count(1):
+        width = _width_at(num_params, depth, tied, vocab_size)
+        if width < _GRID[0][2] or width / depth < aspect / 8:
+            return best
+        step = _grid_at(width)[2]
+        for rounded in {math.floor(width / step) * step, math.ceil(width / step) * step} - {0}:
+            best = min(best, _with_heads(rounded, depth, tied, vocab_size), key=cost)
+    raise AssertionError("unreachable: the width shrinks as the depth grows")
+
+
+def _grid_at(width: float) -> tuple[int, int, int]:
+    return max(row for row in _GRID if row[0] <= width)
+
+
+def _with_heads(width: int, depth: int, tied: bool, vocab_size: int) -> GPTDims:
+    wanted = _grid_at(width)[1]
+    fitting = [heads for heads in range(1, width // 2 + 1) if width % (2 * heads) == 0]
+    num_heads = min(fitting, key=lambda heads: abs(math.log(width / heads / wanted)))
+    return GPTDims(width, depth, num_heads, tied, vocab_size)
+
+
+def _width_at(num_params: float, depth: int, tied: bool, vocab_size: int) -> float:
+    """The real-valued width that gives this count at this depth: the root of a quadratic."""
+    linear = vocab_size * (1 if tied else 2) + 2 * depth + 1
+    square = 12 * depth
+    return (math.sqrt(linear**2 + 4 * square * num_params) - linear) / (2 * square)

@@ -1,0 +1,237 @@
+"""Batches: exact counts, one order for each seed, and the same batches after a resume."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from scalestop.errors import InputError
+from scalestop.lab.corpus import embedded_corpus
+from scalestop.lab.data import FixedWindows, TextData, TrainStream
+
+
+@pytest.fixture
+def counting():
+    """3,001 bytes, each telling its place: value 0..255 at place modulo 256."""
+    return (torch.arange(3001) % 256).to(torch.uint8)
+
+
+def digest(batch):
+    return hashlib.sha256(batch["input_ids"].numpy().tobytes() + batch["labels"].numpy().tobytes()).hexdigest()
+
+
+class Recorder(pl.LightningModule):
+    """A trained model that keeps a digest of each batch it saw, and ends its process at a step if told so."""
+
+    def __init__(self, log_file=None, kill_at=None):
+        super().__init__()
+        pl.seed_everything(1, verbose=False)
+        self.embedding = torch.nn.Embedding(256, 256)
+        self.seen, self.tokens = [], 0
+        self.log_file, self.kill_at = log_file, kill_at
+
+    def training_step(self, batch, batch_idx):
+        if self.kill_at is not None and self.global_step == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.seen.append(digest(batch))
+        self.tokens += batch["input_ids"].numel()
+        if self.log_file:
+            with open(self.log_file, "a") as file:
+                file.write(f"{self.global_step} {self.seen[-1]}\n")
+        logits = self.embedding(batch["input_ids"])
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+
+def trainer(root, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    return pl.Trainer(
+        default_root_dir=root, **{"limit_val_batches": 0, "enable_checkpointing": False, **quiet, **options}
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "book.txt").write_bytes(bytes(embedded_corpus().train[:5000].numpy()))
+    return str(tmp_path / "text")  # 4,700 bytes to train on: 18 batches of 8 x 32
+
+
+def test_shapes_and_shifted_labels(counting):
+    batch = next(iter(TrainStream(counting, context=10, batch_size=4)))
+    assert batch["input_ids"].shape == batch["labels"].shape == (4, 10)
+    assert batch["input_ids"].dtype == batch["labels"].dtype == torch.int64
+    assert torch.equal(batch["labels"], (batch["input_ids"] + 1) % 256)
+    assert torch.equal(batch["labels"][:, :-1], batch["input_ids"][:, 1:])
+
+
+def test_one_pass_takes_every_window_once(counting):
+    stream = TrainStream(counting[:256], context=10, batch_size=1, seed=3)
+    starts = sorted(batch["input_ids"][0, 0].item() for batch in stream)
+    assert len(starts) == len(stream) == 24
+    assert [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)] == [10] * 23
+
+
+def test_every_batch_is_full(counting):
+    assert {tuple(batch["input_ids"].shape) for batch in TrainStream(counting, 10, 7)} == {(7, 10)}
+
+
+def test_the_order_is_a_function_of_the_seed(counting):
+    def order(seed):
+        return [digest(batch) for batch in TrainStream(counting, 10, 4, seed)]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert not set(order(1)) & set(order(2))
+
+
+def test_passes_differ_and_iterating_goes_on(counting):
+    stream = TrainStream(counting, 10, 4, seed=1)
+    first, second = [digest(b) for b in stream], [digest(b) for b in stream]
+    assert not set(first) & set(second)
+    assert [digest(stream.batch(number)) for number in range(2 * len(stream))] == first + second
+
+
+def test_state_moves_to_a_fresh_stream(counting):
+    unbroken = TrainStream(counting, 10, 4, seed=1)
+    expected = [digest(unbroken.batch(number)) for number in range(200)]
+    stream = TrainStream(counting, 10, 4, seed=1)
+    iterator = iter(stream)
+    for _ in range(17):
+        next(iterator)
+    fresh = TrainStream(counting, 10, 4, seed=1)
+    fresh.load_state_dict(stream.state_dict())
+    assert [digest(batch) for batch in fresh] == expected[17 : 17 + len(fresh)]
+
+
+def test_state_holds_plain_ints(counting):
+    assert {type(value) for value in TrainStream(counting, 10, 4).state_dict().values()} == {int}
+
+
+def test_ranks_share_the_stream(counting):
+    whole = TrainStream(counting, 10, 4, seed=5)
+    shards = [TrainStream(counting, 10, 4, seed=5, rank=rank, world_size=2) for rank in range(2)]
+    together = [digest(shards[number % 2].batch(number // 2)) for number in range(100)]
+    assert together == [digest(whole.batch(number)) for number in range(100)]
+
+
+def test_world_size_may_change_on_resume(counting):
+    shard = TrainStream(counting, 10, 4, seed=5, rank=1, world_size=2)
+    iterator = iter(shard)
+    for _ in range(6):
+        next(iterator)
+    alone = TrainStream(counting, 10, 4, seed=5)
+    alone.load_state_dict(shard.state_dict())
+    assert digest(next(iter(alone))) == digest(alone.batch(12))
+
+
+def test_state_of_another_order_is_refused(counting):
+    state = TrainStream(counting, 10, 4, seed=1).state_dict()
+    with pytest.raises(InputError, match="batch_size: the checkpoint's data stream has 4, this one 8; resume with"):
+        TrainStream(counting, 10, 8, seed=1).load_state_dict(state)
+
+
+def test_text_too_short_for_a_batch(counting):
+    with pytest.raises(InputError, match=r"batch_size 16 x context 128 .* has 200 bytes, at least 2176 are needed"):
+        TrainStream(counting[:200], 128, 16)
+    assert len(TrainStream(counting[:2176], 128, 16)) == 1
+
+
+def test_validation_windows_are_spread_and_fixed():
+    text = (torch.arange(64_001) % 256).to(torch.uint8)
+    windows = FixedWindows(text, context=32, batch_size=8, num_tokens=320)
+    batches = list(windows)
+    assert windows.num_tokens == 320 == sum(batch["input_ids"].numel() for batch in batches)
+    assert [len(batch["input_ids"]) for batch in batches] == [8, 2]
+    assert [digest(batch) for batch in windows] == [digest(batch) for batch in batches]
+
+
+def test_validation_uses_what_there_is(counting):
+    assert FixedWindows(counting, 10, 8, 10**9).num_tokens == 3000
+    with pytest.raises(InputError, match="context 5000: the held-out text has 3001 bytes"):
+        FixedWindows(counting, 5000, 8, 100)
+
+
+def test_validation_shards_cover_all_windows_once(counting):
+    whole = torch.cat([batch["input_ids"] for batch in FixedWindows(counting, 10, 8, 10**9)])
+    parts = [torch.cat([b["input_ids"] for b in FixedWindows(counting, 10, 8, 10**9, rank, 3)]) for rank in range(3)]
+    assert sorted(torch.cat(parts)[:, 0].tolist()) == sorted(whole[:, 0].tolist())
+
+
+@pytest.mark.parametrize("name", ["context", "batch_size", "val_tokens", "val_batch_size"])
+def test_sizes_must_be_positive(name):
+    with pytest.raises(InputError, match=f"{name} is 0; it must be at least 1"):
+        TextData(**{name: 0})
+
+
+def test_negative_seed_is_refused():
+    with pytest.raises(InputError, match="seed is -1; it must be between 0 and"):
+        TextData(seed=-1)
+
+
+def test_trainer_sees_exactly_the_tokens_of_the_batch_shapes(tmp_path, folder):
+    data, model = TextData(folder, context=32, batch_size=8), Recorder()
+    trainer(tmp_path, max_steps=30).fit(model, data)
+    assert model.tokens == 30 * data.tokens_per_batch == 30 * 8 * 32
+    stream = data.train_dataloader()
+    assert model.seen == [digest(stream.batch(number)) for number in range(30)]
+
+
+@pytest.mark.parametrize("limit", [1.0, 7])
+@pytest.mark.parametrize("saved_at", [3, 18, 31])
+def test_resumed_run_sees_what_the_unbroken_run_saw(tmp_path, folder, saved_at, limit):
+    unbroken = Recorder()
+    trainer(tmp_path, max_steps=45, limit_train_batches=limit).fit(unbroken, TextData(folder, context=32, batch_size=8))
+
+    first = Recorder()
+    run = trainer(tmp_path, max_steps=saved_at, limit_train_batches=limit)
+    run.fit(first, TextData(folder, context=32, batch_size=8))
+    run.save_checkpoint(tmp_path / "half.ckpt")
+    second = Recorder()
+    trainer(tmp_path, max_steps=45, limit_train_batches=limit).fit(
+        second, TextData(folder, context=32, batch_size=8), ckpt_path=tmp_path / "half.ckpt", weights_only=True
+    )
+    assert first.seen + second.seen == unbroken.seen
+    assert torch.equal(second.embedding.weight, unbroken.embedding.weight)
+
+
+KILLED_RUN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import pytorch_lightning as pl
+from test_data import Recorder, trainer
+from scalestop.lab.data import TextData
+root, folder, log, kill_at, ckpt = sys.argv[2:]
+model = Recorder(log, int(kill_at) if kill_at != "none" else None)
+save = pl.callbacks.ModelCheckpoint(root, "last", every_n_train_steps=4, save_on_train_epoch_end=False)
+run = trainer(root, max_steps=50, enable_checkpointing=True, callbacks=[save])
+run.fit(model, TextData(folder, context=32, batch_size=8), ckpt_path=ckpt if ckpt != "none" else None)
+print(run.global_step, float(model.embedding.weight.double().sum()))
+"""
+
+
+@pytest.mark.parametrize("kill_at", [6, 23])
+def test_killed_and_resumed_is_the_unbroken_run(tmp_path, folder, kill_at):
+    def run(name, log, kill, ckpt):
+        command = [sys.executable, "-c", KILLED_RUN, str(Path(__file__).parent), str(tmp_path / name), folder]
+        done = subprocess.run([*command, str(tmp_path / log), str(kill), str(ckpt)], capture_output=True, text=True)
+        return done, dict(line.split() for line in (tmp_path / log).read_text().splitlines())
+
+    whole, whole_log = run("whole", "whole.log", "none", "none")
+    assert whole.returncode == 0, whole.stderr
+    killed, killed_log = run("broken", "killed.log", kill_at, "none")
+    assert killed.returncode == -signal.SIGKILL
+    resumed, resumed_log = run("broken", "resumed.log", "none", tmp_path / "broken" / "last.ckpt")
+    assert resumed.returncode == 0, resumed.stderr
+    assert list(map(int, killed_log)) == list(range(kill_at))
+    assert list(map(int, resumed_log)) == list(range(kill_at // 4 * 4, 50))
+    assert {**killed_log, **resumed_log} == whole_log
+    assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]

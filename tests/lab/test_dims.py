@@ -1,0 +1,51 @@
+"""From a parameter count to a shape and back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scalestop.errors import InputError
+from scalestop.lab.dims import GPTDims, dims_for
+
+
+@given(st.floats(1e4, 1e11), st.booleans())
+def test_size_is_near_what_was_asked(num_params, tied):
+    dims = dims_for(num_params, tied)
+    assert dims.num_params == pytest.approx(num_params, rel=0.07 if num_params >= 1e6 else 0.13)
+    assert 2 <= dims.width / dims.depth <= 260
+    assert dims.width % (2 * dims.num_heads) == 0
+
+
+@given(st.floats(1e4, 1e10), st.floats(1.0, 3.0), st.booleans())
+def test_more_asked_is_never_less_given(num_params, factor, tied):
+    assert dims_for(num_params * factor, tied).num_params >= dims_for(num_params, tied).num_params
+
+
+def test_parts_add_up():
+    dims = GPTDims(width=32, depth=3, num_heads=2, tied=False)
+    assert dims.embedding == dims.head == 256 * 32
+    assert dims.body == 3 * (12 * 32 * 32 + 2 * 32) + 32
+    assert dims.num_params == dims.embedding + dims.body + dims.head
+    assert GPTDims(width=32, depth=3, num_heads=2).head == 0
+
+
+def test_gpt2_sized_models_have_heads_of_64():
+    dims = dims_for(1.3e9, vocab_size=50_257)
+    assert dims.width / dims.num_heads == 64
+    assert 12 <= dims.depth <= 48
+
+
+@pytest.mark.parametrize("num_params", [0, -5, 100, float("nan"), float("inf")])
+def test_impossible_size_names_the_smallest(num_params):
+    with pytest.raises(InputError, match=r"num_params is .*the smallest model has 1,228: ask for at least that"):
+        dims_for(num_params)
+
+
+def test_heads_must_fit():
+    with pytest.raises(InputError, match=r"num_heads 3 does not fit width 32: .* make width a multiple of 6"):
+        GPTDims(width=32, depth=1, num_heads=3)
+
+
+def test_zero_depth_is_named():
+    with pytest.raises(InputError, match="depth is 0; it must be at least 1"):
+        GPTDims(width=32, depth=0, num_heads=2)

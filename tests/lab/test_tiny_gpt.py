@@ -1,0 +1,218 @@
+"""The model: exact counts, causality, its schedule, and that it learns under a real Trainer."""
+
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scalestop.errors import InputError
+from scalestop.lab.data import TextData
+from scalestop.lab.dims import GPTDims
+from scalestop.lab.tiny_gpt import TinyGPT, _rotate, _rotary_angles, default_lr, lr_factor
+
+
+def tiny(**options):
+    pl.seed_everything(1, verbose=False)
+    return TinyGPT(**{"width": 16, "depth": 2, "num_heads": 2, **options})
+
+
+def fit(tmp_path, model, data, **options):
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(default_root_dir=tmp_path, **{"logger": False, "accelerator": "cpu", **quiet, **options})
+    trainer.fit(model, data)
+    return trainer
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 4), st.integers(1, 4), st.booleans(), st.sampled_from([256, 300]))
+def test_closed_form_count_is_the_modules(channels, heads, depth, tied, vocab_size):
+    dims = GPTDims(2 * channels * heads, depth, heads, tied, vocab_size)
+    model = TinyGPT(width=dims.width, depth=depth, num_heads=heads, tied=tied, vocab_size=vocab_size)
+    assert sum(weight.numel() for weight in model.parameters()) == dims.num_params
+    assert model.embedding.weight.numel() == dims.embedding
+
+
+@pytest.mark.parametrize("num_params", [10e3, 50e3, 200_000])
+def test_sized_by_a_count(num_params):
+    model = TinyGPT(num_params=int(num_params))
+    assert sum(weight.numel() for weight in model.parameters()) == model.dims.num_params
+    assert model.dims.num_params == pytest.approx(num_params, rel=0.13)
+
+
+def test_two_sizes_are_an_error():
+    with pytest.raises(
+        InputError, match="num_params 1000 and width 16 both say how large the model is; give num_params"
+    ):
+        TinyGPT(num_params=1000, width=16)
+
+
+def test_half_a_size_is_an_error():
+    with pytest.raises(InputError, match="num_heads missing beside width, depth; give all three, or num_params alone"):
+        TinyGPT(width=16, depth=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": 0.0}, "lr is 0.0; it must be positive and finite"),
+        ({"total_steps": 0}, "total_steps is 0; it must be at least 1"),
+        ({"warmup_share": 0.6, "decay_share": 0.5}, "warmup_share 0.6 and decay_share 0.5: .* together at most 1"),
+    ],
+)
+def test_bad_optimization_is_named(options, message):
+    with pytest.raises(InputError, match=message):
+        tiny(**options)
+
+
+def test_no_position_sees_what_comes_later():
+    model = tiny()
+    ids = torch.randint(256, (2, 20))
+    changed = ids.clone()
+    changed[:, 12:] = (changed[:, 12:] + 1) % 256
+    before, after = model(ids), model(changed)
+    assert torch.allclose(before[:, :12], after[:, :12], atol=1e-5)
+    assert not torch.allclose(before[:, 12:], after[:, 12:], atol=1e-2)
+
+
+def test_forward_agrees_with_a_slow_reference():
+    """Every head, query and key in loops; rotation by sines and cosines."""
+    model = tiny(depth=1)
+    block, ids = model.blocks[0], torch.randint(256, (1, 7))
+    hidden = model.embedding(ids)[0]
+
+    def norm(x, weight):
+        return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() * weight
+
+    def turned(vector, position):
+        out = vector.clone()
+        for pair in range(4):
+            angle = position * 1000.0 ** (-2 * pair / 8)
+            x, y = vector[2 * pair], vector[2 * pair + 1]
+            out[2 * pair] = x * math.cos(angle) - y * math.sin(angle)
+            out[2 * pair + 1] = x * math.sin(angle) + y * math.cos(angle)
+        return out
+
+    rows = norm(hidden, block.attention_norm.weight) @ block.qkv.weight.T
+    mixed = torch.zeros(7, 16)
+    for head in range(2):
+        query, key, value = (rows[:, part * 16 + head * 8 : part * 16 + head * 8 + 8] for part in range(3))
+        for i in range(7):
+            scores = torch.stack([turned(query[i], i) @ turned(key[j], j) / math.sqrt(8) for j in range(i + 1)])
+            mixed[i, head * 8 : head * 8 + 8] = scores.softmax(0) @ value[: i + 1]
+    hidden = hidden + mixed @ block.attention_out.weight.T
+    up = norm(hidden, block.mlp_norm.weight) @ block.up.weight.T
+    hidden = hidden + (up * 0.5 * (1 + torch.erf(up / math.sqrt(2)))) @ block.down.weight.T
+    expected = norm(hidden, model.norm.weight) @ model.embedding.weight.T
+    assert torch.allclose(model(ids)[0], expected, atol=1e-4)
+
+
+def test_rotation_keeps_lengths_and_sees_distances_only():
+    rotation = _rotary_angles(64, 8, torch.device("cpu"))
+    vectors = torch.randn(2, 1, 1, 8)
+    turned = _rotate(vectors.expand(2, 64, 1, 8), rotation)
+    assert torch.allclose(turned.norm(dim=-1), vectors.expand(2, 64, 1, 8).norm(dim=-1), atol=1e-5)
+    near_start, near_end = (turned[0, 5 + k, 0] @ turned[1, 2 + k, 0] for k in (0, 50))
+    assert near_start == pytest.approx(near_end.item(), abs=1e-4)
+
+
+def test_longer_text_than_before_is_fine():
+    model = tiny()
+    ids = torch.randint(256, (1, 300))
+    short = model(ids[:, :10])
+    assert torch.allclose(model(ids)[:, :10], short, atol=1e-5)
+    assert torch.allclose(model(ids[:, :10]), short)
+
+
+def test_starts_near_a_uniform_guess():
+    ids = torch.randint(256, (8, 64))
+    loss = TinyGPT(num_params=50_000).loss({"input_ids": ids, "labels": ids.roll(-1)})
+    assert loss.item() == pytest.approx(math.log(256), abs=0.3)
+
+
+def test_loss_is_the_mean_over_labels_that_count():
+    model = tiny()
+    ids, labels = torch.randint(256, (2, 5)), torch.randint(256, (2, 5))
+    labels[0, :3] = -100
+    log_probs = F.log_softmax(model(ids), -1)
+    wanted = [-log_probs[b, t, labels[b, t]] for b in range(2) for t in range(5) if labels[b, t] >= 0]
+    assert model.loss({"input_ids": ids, "labels": labels}).item() == pytest.approx(
+        torch.stack(wanted).mean().item(), rel=1e-5
+    )
+
+
+def test_rate_rises_stays_and_falls_to_nothing():
+    factors = [lr_factor(step, 100, 0.1, 0.5) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1) and factors[9:51] == [1.0] * 42
+    assert factors[75] == pytest.approx(0.5) and factors[99] == pytest.approx(0.02) and factors[100] == 0.0
+    assert lr_factor(500, 100) == 0.0
+    assert [lr_factor(step, 10, 0.0, 0.0) for step in (0, 9, 10)] == [1.0, 1.0, 0.0]
+    assert [lr_factor(step, None) for step in (0, 10**9)] == [1.0, 1.0]
+
+
+@given(st.integers(1, 10**6), st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 2 * 10**6))
+def test_rate_stays_between_nothing_and_peak(total, warmup, decay, step):
+    assert 0.0 <= lr_factor(step, total, warmup, decay) <= 1.0
+
+
+def test_only_matrices_decay():
+    optimizer = tiny(weight_decay=0.3, total_steps=10).configure_optimizers()["optimizer"]
+    decayed = {weight.ndim: group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
+    assert decayed == {2: 0.3, 1: 0.0}
+    counted = sum(weight.numel() for group in optimizer.param_groups for weight in group["params"])
+    assert counted == tiny().dims.num_params
+
+
+def test_rate_follows_the_width_unless_given():
+    assert tiny().lr == default_lr(16) == 0.25 / 16
+    assert tiny(lr=1e-3).lr == 1e-3
+
+
+def test_learns_and_ends_with_the_rate_decayed(tmp_path):
+    model = tiny(total_steps=60)
+    before = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, enable_checkpointing=False)
+    data = TextData(batch_size=4, context=64, val_tokens=8192)
+    untrained = before.validate(model, data, verbose=False)[0]["val_loss"]
+    trainer = fit(tmp_path, model, data, max_steps=60, val_check_interval=30, num_sanity_val_steps=0)
+    assert untrained == pytest.approx(math.log(256), abs=0.3)
+    assert trainer.callback_metrics["val_loss"] < 3.6
+    assert trainer.callback_metrics["train_loss"] < 4.0
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.0
+
+
+def test_val_loss_is_the_mean_over_tokens(tmp_path):
+    model, data = tiny(), TextData(context=64, val_tokens=64 * 19, val_batch_size=8)  # batches of 8, 8 and 3
+    trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, enable_checkpointing=False)
+    logged = trainer.validate(model, data, verbose=False)[0]["val_loss"]
+    batches = list(data.val_dataloader())
+    assert [len(batch["labels"]) for batch in batches] == [8, 8, 3]
+    with torch.no_grad():
+        total = sum(model.loss(batch).item() * len(batch["labels"]) for batch in batches)
+    assert logged == pytest.approx(total / 19, rel=1e-5)
+
+
+def test_checkpoint_loads_without_arguments(tmp_path):
+    model = tiny(tied=False)
+    trainer = fit(tmp_path, model, TextData(context=32, batch_size=2), max_steps=2, limit_val_batches=0)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = TinyGPT.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    assert loaded.dims == model.dims
+    assert torch.equal(loaded.head.weight, model.head.weight)
+
+
+def test_tied_stays_tied_through_a_checkpoint(tmp_path):
+    trainer = fit(tmp_path, tiny(), TextData(context=32, batch_size=2), max_steps=2, limit_val_batches=0)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = TinyGPT.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    assert loaded.head.weight is loaded.embedding.weight
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_same_logits_on_a_gpu():
+    model, ids = tiny(), torch.randint(256, (2, 64))
+    expected = model(ids)
+    assert torch.allclose(model.cuda()(ids.cuda()).cpu(), expected, atol=2e-2)
