@@ -162,6 +162,8 @@ def _attempts(module: nn.Module, batch: Any, step: Step | None) -> Iterator[tupl
     first = batch if isinstance(batch, Tensor) else next((b for b in batch or () if isinstance(b, Tensor)), None)
     if first is not None:
         yield "forward", partial(module, first)
+        if first.ndim == 2 and "attention_mask" in inspect.signature(module.forward).parameters:
+            yield "forward with a square mask", partial(module, first, attention_mask=_square_mask(first))
 
 
 def _mask_variants(batch: Any) -> Iterator[tuple[str, Any]]:
@@ -176,12 +178,16 @@ def _mask_variants(batch: Any) -> Iterator[tuple[str, Any]]:
     shaped = next((t for t in (mask, ids) if isinstance(t, Tensor) and t.ndim == 2), None)
     if shaped is None:
         return
-    rows, length = shaped.shape
-    square = torch.ones(rows, 1, length, length, dtype=torch.bool, device="meta")
-    for how, replacement in ((" with a square mask", square), (" without its mask", None)):
+    for how, replacement in ((" with a square mask", _square_mask(shaped)), (" without its mask", None)):
         variant = dict(batch) if not hasattr(batch, "data") else copy.copy(batch)
         variant["attention_mask"] = replacement
         yield how, variant
+
+
+def _square_mask(ids: Tensor) -> Tensor:
+    """All of it attended: ``[B, 1, T, T]``."""
+    rows, length = ids.shape
+    return torch.ones(rows, 1, length, length, dtype=torch.bool, device="meta")
 
 
 def find_loss(output: Any) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scalestop.accounting.batches import describe, inspect_batch, refuse
 from scalestop.accounting.readers import INTEGERS, Reader
@@ -159,6 +159,16 @@ def count_tokens(
         InputError: The batch fits no rule, or the user's function returned no count.
     """
     return count_tokens_lazy(batch, count_tokens, ignore_index=ignore_index, encoder_decoder=encoder_decoder).read()
+
+
+def is_encoder_decoder(module: nn.Module) -> bool | None:
+    """What to pass as ``encoder_decoder``: True if a config in the module says so, else None (the batch tells).
+
+    Args:
+        module: The model, or a Lightning module around it.
+    """
+    configs = (getattr(sub, "config", None) for sub in module.modules())
+    return True if any(getattr(config, "is_encoder_decoder", False) is True for config in configs) else None
 
 
 def _checked(result: Any, batch: Any) -> TokenCount:

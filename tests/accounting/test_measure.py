@@ -341,6 +341,10 @@ class TestTransformers:
         assert got.total.model == got.total.hardware == per_token * 3 * self.T
         assert got.unseen == ()
 
+    def test_bare_token_ids(self, transformers):
+        batch, model = self.batch(), self.gpt2(transformers)
+        assert measure_flops(model, batch["input_ids"]).total == measure_flops(model, batch).total
+
     def test_gpt2_recomputing_activations(self, transformers):
         model = self.gpt2(transformers)
         model.gradient_checkpointing_enable()

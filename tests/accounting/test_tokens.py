@@ -1,6 +1,7 @@
 """Token counts against counting by hand, one token at a time."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scalestop.accounting import readers
-from scalestop.accounting.tokens import TokenAccumulator, TokenCount, TokenCounter, count_tokens, count_tokens_lazy
+from scalestop.accounting.tokens import (
+    TokenAccumulator,
+    TokenCount,
+    TokenCounter,
+    count_tokens,
+    count_tokens_lazy,
+    is_encoder_decoder,
+)
 from scalestop.errors import InputError
 
 
@@ -152,6 +160,12 @@ class TestEncoderDecoder:
         assert count_tokens((self.source, self.target), encoder_decoder=True) == TokenCount(39, 39, 15, 3)
         with pytest.raises(InputError, match="two integer tensors differ in shape"):
             count_tokens((self.source, self.target))
+
+    def test_a_model_that_says_so(self):
+        module = torch.nn.Linear(2, 2)
+        assert is_encoder_decoder(torch.nn.Sequential(module)) is None
+        module.config = SimpleNamespace(is_encoder_decoder=True)
+        assert is_encoder_decoder(torch.nn.Sequential(module)) is True
 
 
 class TestSeveralLoaders:
