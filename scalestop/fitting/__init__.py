@@ -1,1 +1,23 @@
 """Fitting laws to runs, and saying how far they may be trusted."""
+
+from scalestop.fitting.backtest import Backtest, backtest
+from scalestop.fitting.diagnostics import Diagnostics, Finding
+from scalestop.fitting.fit import LawFit, LossPrediction, OptimumIntervals, fit_law
+from scalestop.fitting.intervals import Interval
+from scalestop.fitting.read import read_runs
+from scalestop.fitting.table import BadRow, RunTable
+
+__all__ = [
+    "Backtest",
+    "BadRow",
+    "Diagnostics",
+    "Finding",
+    "Interval",
+    "LawFit",
+    "LossPrediction",
+    "OptimumIntervals",
+    "RunTable",
+    "backtest",
+    "fit_law",
+    "read_runs",
+]

@@ -19,11 +19,15 @@ from scalestop.fitting.diagnostics import (
     seed_noise_of,
     table_findings,
 )
+from scalestop.fitting.envelope import fit_envelope
 from scalestop.fitting.intervals import Interval, interval
+from scalestop.fitting.isoflop import fit_isoflop
+from scalestop.fitting.kaplan import fit_kaplan
 from scalestop.fitting.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.newton import Array
 from scalestop.fitting.parametric import fit_parametric
 from scalestop.fitting.read import read_runs
+from scalestop.fitting.repeated import fit_repeated
 from scalestop.fitting.table import RunTable
 from scalestop.laws import LawInfo, ScalingLaw, ValidRange
 from scalestop.laws.base import NCounts
@@ -33,6 +37,10 @@ Method: TypeAlias = Literal["parametric", "isoflop", "envelope", "kaplan", "repe
 
 METHODS: Mapping[str, Callable[[RunTable, FitOptions], MethodFit]] = {
     "parametric": fit_parametric,
+    "isoflop": fit_isoflop,
+    "envelope": fit_envelope,
+    "kaplan": fit_kaplan,
+    "repeated": fit_repeated,
 }
 
 
@@ -104,20 +112,27 @@ class LawFit:
             warnings=outside,
         )
 
-    def predict(self, num_params: float, num_tokens: float, level: float | None = None) -> LossPrediction:
+    def predict(
+        self, num_params: float, num_tokens: float, level: float | None = None, *, unique_tokens: float | None = None
+    ) -> LossPrediction:
         """Return the loss of a model, with the law's interval and that of one new run.
 
         Args:
             num_params: N, counted as the runs count it.
             num_tokens: D.
             level: Share of the distribution inside; the fit's own if None.
+            unique_tokens: Distinct tokens among them; only method `repeated` knows what that means.
 
         Raises:
             InputError: If the law predicts no loss.
         """
         level = self.options.level if level is None else level
-        law_loss = self.interval_of(lambda law: law.loss(num_params, num_tokens), level)
-        draws = np.asarray(self.raw.law_of(self.raw.draws, self.law.info).loss(num_params, num_tokens))
+        extra = {"unique_tokens": unique_tokens} if self.method == "repeated" else {}
+
+        def loss_of(law: Any) -> Any:
+            return law.loss(num_params, num_tokens, **extra)
+
+        draws = np.asarray(loss_of(self.raw.law_of(self.raw.draws, self.law.info)))
         # a fit runs closer to its own runs than to new ones, by the constants it had to play with
         runs = len(self.residuals.measured)
         slack = np.sqrt(runs / max(runs - self.raw.num_free, 1))
@@ -127,7 +142,7 @@ class LawFit:
         outside = self.law.info.valid.outside(
             num_params=num_params, num_tokens=num_tokens, flops=6 * num_params * num_tokens
         )
-        return LossPrediction(law_loss, (float(low), float(high)), outside)
+        return LossPrediction(self.interval_of(loss_of, level), (float(low), float(high)), outside)
 
     def interval_of(self, quantity: Callable[[Any], Any], level: float | None = None) -> Interval:
         """Return the intervals of any quantity of the law.
