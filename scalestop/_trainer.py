@@ -110,14 +110,6 @@ def builds_later(pl_module: Any) -> bool:
     return method is not None and not method.__module__.endswith(".core.hooks")
 
 
-def logged(trainer: Any, names: Sequence[str]) -> tuple[float | None, str | None]:
-    """Return the first of the named metrics that was logged, and its name."""
-    for name in names:
-        if name in trainer.callback_metrics:
-            return float(trainer.callback_metrics[name]), name
-    return None, None
-
-
 def seed() -> int | None:
     """Seed given to `seed_everything`; None if it was not called."""
     value = os.environ.get("PL_GLOBAL_SEED", "")
@@ -134,9 +126,11 @@ def learning_rate(trainer: Any) -> float | None:
 def peek_batch(trainer: Any) -> Any:
     """Return a batch such as the first one, without disturbing the run; None if that is not possible.
 
-    Reads the first items of a map-style dataset past its sampler, with every random state put back afterwards.
+    Reads the first items of a map-style dataset past its sampler, with every random state put back afterwards. A
+    loader of one's own can offer `peek()`.
     """
-    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    trainer.fit_loop.setup_data()  # what the fit is about to do; it does it once
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002
     try:
         combined = trainer.fit_loop._combined_loader
         loaders = combined.flattened if combined is not None else []
@@ -156,7 +150,7 @@ def peek_batch(trainer: Any) -> Any:
         return None
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
         torch.random.set_rng_state(states[2])
 
 
@@ -177,11 +171,10 @@ def conflicts(trainer: Any, plan: Plan) -> list[str]:
     lines = []
     stop = plan.stop_step
     loop = trainer.fit_loop
-    per_epoch = trainer.num_training_batches
-    steps_per_epoch = math.ceil(per_epoch / accumulation(trainer)) if math.isfinite(per_epoch) else math.inf
+    per_epoch = steps_per_epoch(trainer)
     floor, setting = max(
         (trainer.min_steps or 0, f"min_steps={trainer.min_steps}"),
-        ((loop.min_epochs or 0) * steps_per_epoch, f"min_epochs={loop.min_epochs}"),
+        ((loop.min_epochs or 0) * per_epoch, f"min_epochs={loop.min_epochs}"),
         key=lambda pair: pair[0],
     )
     if floor and (stop is None or stop < floor):
@@ -194,7 +187,7 @@ def conflicts(trainer: Any, plan: Plan) -> list[str]:
         (trainer.max_steps if trainer.max_steps >= 0 else math.inf, f"max_steps={trainer.max_steps}"),
         (
             loop.max_epochs * steps_per_epoch if (loop.max_epochs or -1) >= 0 else math.inf,
-            f"max_epochs={loop.max_epochs} ({steps_per_epoch:,} steps each)",
+            f"max_epochs={loop.max_epochs} ({per_epoch:,} steps each)",
         ),
         key=lambda pair: pair[0],
     )
@@ -204,3 +197,19 @@ def conflicts(trainer: Any, plan: Plan) -> list[str]:
             f"({ceiling / stop:.0%} of the way); raise it, or set max_epochs=-1 to let the budget decide"
         )
     return lines
+
+
+def schedules(trainer: Any) -> list[tuple[Any, str, int]]:
+    """The run's learning-rate schedulers, each with its interval (`step` or `epoch`) and frequency."""
+    return [(c.scheduler, str(c.interval), int(c.frequency)) for c in trainer.lr_scheduler_configs]
+
+
+def steps_per_epoch(trainer: Any) -> float:
+    """Optimizer steps in an epoch; infinite for data without length."""
+    batches = trainer.num_training_batches
+    return math.ceil(batches / accumulation(trainer)) if math.isfinite(batches) else math.inf
+
+
+def precision(trainer: Any) -> str:
+    """The Trainer's precision, such as `bf16-mixed`."""
+    return str(getattr(trainer, "precision", None) or "32-true")

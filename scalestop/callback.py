@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from scalestop import _trainer
+from scalestop._reporter import Reporter, seen
+from scalestop._sizing import Sizing
+from scalestop.accounting.flops import FlopsPerToken
+from scalestop.accounting.hardware import peak_flops_per_second
 from scalestop.accounting.meter import Meter, Usage
-from scalestop.accounting.params import ParamCount, count_params
-from scalestop.accounting.tokens import CountTokens, TokenAccumulator, TokenCount, TokenCounter
-from scalestop.errors import InputError, ScalestopWarning
+from scalestop.accounting.params import ParamCount
+from scalestop.accounting.tokens import (
+    CountTokens,
+    TokenAccumulator,
+    TokenCount,
+    TokenCounter,
+    is_encoder_decoder,
+)
+from scalestop.errors import InputError
 from scalestop.gate import Gate
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
-from scalestop.metrics import delivered, run_metrics
+from scalestop.metrics import delivered, progress, run_metrics
 from scalestop.planning.budget import Budget, BudgetLike
-from scalestop.planning.plan import Plan, make_plan
+from scalestop.planning.plan import Plan, budget_limits, make_plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
-from scalestop.records import build_record, describe_end, record_path
+from scalestop.records import build_record, describe_end
+from scalestop.schedule import BudgetLR, planned_steps
 from scalestop.stopping import StopDecision
 from scalestop.watch import RunWatch
 
@@ -55,6 +65,9 @@ class ComputeOptimalStopping(Callback):
         num_params: N, where the count from the module is not the one to use. Counted as the law counts it.
         tokens_per_step: Tokens per optimizer step over all ranks, where the first batch cannot tell before training.
         count_tokens: Function of a batch that returns its tokens (an int or a `TokenCount`), for unusual batches.
+        flops_per_token: What a token costs: `6N` (the laws' convention; frozen parameters 4N), `6N+attention`,
+            `measured` (once, on a meta copy of the module), a number, or a function of module and batch.
+        active_experts: Experts that a token passes in each layer, where a mixture of experts does not say.
         count_validation: Whether validation's forward FLOPs count against the budget.
         job_budget: What this job alone may spend, such as `"4h"` of a longer run; resumes start it afresh.
         peak_flops_per_second: Peak of one device, FLOP/s or text such as `"989 TFLOP/s"`.
@@ -86,6 +99,8 @@ class ComputeOptimalStopping(Callback):
         num_params: int | None = None,
         tokens_per_step: int | None = None,
         count_tokens: CountTokens | None = None,
+        flops_per_token: str | float | Callable[[Any, Any], float] = "6N",
+        active_experts: int | None = None,
         count_validation: bool = False,
         job_budget: BudgetLike | None = None,
         peak_flops_per_second: str | float | None = None,
@@ -108,12 +123,13 @@ class ComputeOptimalStopping(Callback):
         self._gate = Gate.parse(until)
         self._peak = parse_flops_per_second(peak_flops_per_second)
         self._mfu, self._price = mfu, usd_per_device_hour
-        self._given_params, self._given_tokens_per_step = num_params, tokens_per_step
-        self._counter = TokenCounter(count_tokens)
+        self._given_tokens_per_step = tokens_per_step
+        self._new_sizing = partial(Sizing, num_params, flops_per_token, active_experts, count_tokens)
+        self._count_tokens = count_tokens
         self._token_rule = "own function" if count_tokens is not None else "by shape and mask"
         self._count_validation = count_validation
-        self._loss_metric, self._save_checkpoint = loss_metric, save_checkpoint
-        self._record, self._verbose = record, verbose
+        self._loss_names = (loss_metric,) if loss_metric else ("val_loss", "train_loss", "loss")
+        self._reporter = Reporter(name, verbose, save_checkpoint, record)
         self._clock = clock
         # what can be wrong without a model is wrong now, not after the queue
         make_plan(self.budget, self.law, num_params or 1, rule=self.rule, speed=self._speed(), job_budget=job_budget)
@@ -123,14 +139,9 @@ class ComputeOptimalStopping(Callback):
     def _forget(self) -> None:
         self.plan: Plan | None = None
         """What the run will do; None before `fit`."""
-        self.params: ParamCount | None = None
-        """The model's parameters by role; None before `fit`."""
+        self._sizing = self._new_sizing()
         self.watch: RunWatch | None = None
         """The counts and the rule at work; None before `fit`."""
-        self.record_path: Path | None = None
-        """Where the record was written."""
-        self.checkpoint_path: Path | None = None
-        """Where the checkpoint of the stop was saved."""
         self._restored: dict[str, Any] = {}
         self._run = uuid.uuid4().hex
         self._curve: list[tuple[int, float]] = []
@@ -158,6 +169,26 @@ class ComputeOptimalStopping(Callback):
         """Why the run stopped; `NOT_STOPPED` if it has not."""
         return self.decision.reason
 
+    @property
+    def params(self) -> ParamCount | None:
+        """The model's parameters by role; None before `fit`."""
+        return self._sizing.params
+
+    @property
+    def cost(self) -> FlopsPerToken | None:
+        """What a token costs, and how that was found; None before `fit`."""
+        return self._sizing.cost
+
+    @property
+    def record_path(self) -> Path | None:
+        """Where the record was written; None if it was not."""
+        return self._reporter.record_path
+
+    @property
+    def checkpoint_path(self) -> Path | None:
+        """Where the checkpoint of the stop was saved; None if it was not."""
+        return self._reporter.checkpoint_path
+
     # ---- life of a run
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -168,20 +199,26 @@ class ComputeOptimalStopping(Callback):
         if self._trainer_id != id(trainer):  # a second fit of the same Trainer goes on; another one starts anew
             self._forget()
             self._trainer_id = id(trainer)
-        if self.params is None and not _trainer.builds_later(pl_module):
-            self.params = count_params(pl_module)
+        if not _trainer.builds_later(pl_module):
+            self._sizing.count(pl_module)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Find N and set up the counters; a model built in `configure_model` exists only now."""
-        if self.params is None:
-            self.params = count_params(pl_module)
-        self._num_params = self._given_params or self.params.by(self.law.info.n_counts)
-        self._flops_per_token = 6 * self._num_params
+        self._reporter.begin(trainer)
+        self._sizing.count(pl_module)
+        self._num_params = self._sizing.size(self.law.info.n_counts)
         self._world = _trainer.world_size(trainer)
         self._counts_here = _trainer.counts_here(trainer)
-        self._folder = _trainer.log_directory(trainer)
+        cost = self._sizing.price(trainer, pl_module, self.law.info.n_counts)
+        self._counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
+        self._table_peak = peak_flops_per_second(trainer.strategy.root_device, _trainer.precision(trainer))
         if self.watch is None:
-            meter = Meter(self._flops_per_token, count_validation=self._count_validation, world_size=self._world)
+            meter = Meter(
+                cost.model,
+                forward_flops_per_token=cost.forward,
+                count_validation=self._count_validation,
+                world_size=self._world,
+            )
             self.watch = RunWatch(
                 meter, TokenAccumulator(), self._clock, lambda values: _trainer.sum_over_ranks(trainer, values)
             )
@@ -192,12 +229,12 @@ class ComputeOptimalStopping(Callback):
         assert self.watch is not None
         self._take_up_state()  # some strategies restore callbacks only after on_fit_start
         self.plan = self._make_plan(self._given_tokens_per_step or self._peek_tokens_per_step(trainer), self._speed())
-        conflicts = _trainer.conflicts(trainer, self.plan)
+        self._schedules = [s for s, _, _ in _trainer.schedules(trainer) if isinstance(s, BudgetLR)]
+        self._reporter.say(f"plan\n{self.plan}")
+        for line in (*_trainer.conflicts(trainer, self.plan), *self._schedule_conflicts(trainer)):
+            self._reporter.warn(line)
         if self.plan.too_large and self.rule.oversized == "warn":
-            conflicts.append(f"N is {self.plan.size_ratio:.2f} N_opt, over {self.rule.oversize_factor:g}; training on")
-        self._say(f"plan\n{self.plan}")
-        for line in conflicts:
-            self._warn(line)
+            self._reporter.warn(f"N is {self.plan.size_ratio:.2f} N_opt; training on, as oversized='warn' asks")
         self._batch: TokenCount | None = None
         self._stepped = False
         self._global_step = trainer.global_step
@@ -206,6 +243,7 @@ class ComputeOptimalStopping(Callback):
         self.watch.start()
         self._reported = self.usage
         self._look(trainer)
+        self._tell_time()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Count the batch while it is whole: a training step may take it apart."""
@@ -231,7 +269,9 @@ class ComputeOptimalStopping(Callback):
             if logs or self.decision.stop:
                 self._report(trainer)
             if self.decision.stop:
-                self._save(trainer, "stop")
+                self._reporter.checkpoint(trainer, "stop")
+        if self._schedules:
+            self._tell_time()
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -255,7 +295,7 @@ class ComputeOptimalStopping(Callback):
         usage = self.watch.sync()
         if self._gate.conditions or self._count_validation:
             self.watch.look_at_next_step()
-        loss, _ = _trainer.logged(trainer, self._loss_names)
+        loss, _ = seen(trainer.callback_metrics, self._loss_names)
         if loss is not None and usage.tokens_non_padding:
             self._curve.append((usage.tokens_non_padding, loss))
 
@@ -269,8 +309,8 @@ class ComputeOptimalStopping(Callback):
         """Print the closing line and write the record."""
         if self.plan is None:
             return
-        loss, loss_name = _trainer.logged(trainer, self._loss_names)
-        self._say(describe_end(self.plan, self.law, self.usage, self.decision, loss))
+        loss, loss_name = seen(trainer.callback_metrics, self._loss_names)
+        self._reporter.say(describe_end(self.plan, self.law, self.usage, self.decision, loss))
         self._write_record(trainer, loss, loss_name, self.decision)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -279,9 +319,9 @@ class ComputeOptimalStopping(Callback):
         if self.plan is None:
             return
         if type(exception).__name__ == "SIGTERMException":
-            self._save(trainer, "preempted")
+            self._reporter.checkpoint(trainer, "preempted")
         why = f"the run was ended by {type(exception).__name__}"
-        loss, loss_name = _trainer.logged(trainer, self._loss_names)
+        loss, loss_name = seen(trainer.callback_metrics, self._loss_names)
         self._write_record(trainer, loss, loss_name, StopDecision(False, StopReason.NOT_STOPPED, why))
 
     # ---- planning and deciding
@@ -296,7 +336,7 @@ class ComputeOptimalStopping(Callback):
             self._num_params,
             tokens_per_step,
             rule=self.rule,
-            flops_per_token=self._flops_per_token,
+            flops_per_token=self.cost.model if self.cost else None,
             speed=speed,
             job_budget=self.job_budget,
         )
@@ -307,6 +347,26 @@ class ComputeOptimalStopping(Callback):
             return None
         tokens = self._counter(batch).processed
         return tokens * _trainer.accumulation(trainer) * _trainer.data_parallel_size(trainer) or None
+
+    def _schedule_conflicts(self, trainer: Any) -> list[str]:
+        """Say where a schedule of the user's own ends elsewhere than the run."""
+        assert self.plan is not None
+        lines, stop = [], self.plan.stop_step
+        for scheduler, interval, frequency in _trainer.schedules(trainer):
+            steps = planned_steps(scheduler, interval, frequency, _trainer.steps_per_epoch(trainer))
+            if steps and stop and abs(steps / stop - 1) > 0.05:
+                lines.append(
+                    f"{type(scheduler).__name__} is made for {steps:,} steps, the run stops at about {stop:,}: the "
+                    f"learning rate will not end where the run ends; return scalestop.BudgetLR instead"
+                )
+        return lines
+
+    def _tell_time(self) -> None:
+        """Set the clock of each BudgetLR."""
+        assert self.plan is not None and self.watch is not None
+        for schedule in self._schedules:
+            limits = self.plan.limits if schedule.horizon is None else budget_limits(schedule.horizon)
+            schedule.advance(progress(limits, self.watch.estimate()))
 
     def _on_optimizer_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Note that weights moved: after a skipped training step there is nothing to step with."""
@@ -336,84 +396,40 @@ class ComputeOptimalStopping(Callback):
         if tokens and (expected is None or abs(tokens / expected - 1) > 0.02):
             self.plan = self._make_plan(tokens, self.plan.speed)
             where = f"{self.plan.stop_reason} after about step {self.plan.stop_step:,}" if self.plan.stop_step else "?"
-            self._say(f"the first step took {tokens:,} tokens; expected stop: {where}")
+            self._reporter.say(f"the first step took {tokens:,} tokens; expected stop: {where}")
             for line in _trainer.conflicts(trainer, self.plan):
-                self._warn(line)
+                self._reporter.warn(line)
 
     # ---- telling and keeping
-
-    @property
-    def _loss_names(self) -> tuple[str, ...]:
-        return (self._loss_metric,) if self._loss_metric else ("val_loss", "train_loss", "loss")
-
-    @rank_zero_only
-    def _say(self, text: str) -> None:
-        if self._verbose:
-            label = f"scalestop[{self.name}]" if self.name else "scalestop"
-            print(f"{label}: {text}".replace("\n", "\n  "), flush=True)
-
-    @rank_zero_only
-    def _warn(self, text: str) -> None:
-        warnings.warn(f"scalestop: {text}", ScalestopWarning, stacklevel=3)
 
     def _report(self, trainer: Any) -> None:
         """Log through the Trainer's loggers; a broken logger must not end the run."""
         assert self.plan is not None and self.watch is not None
         usage = self.watch.usage
         values = run_metrics(self.plan, self.law, usage)
-        values |= delivered(self.plan, usage.since(self._reported), usage, self._world, self._peak)
+        peak = self._peak or self._table_peak
+        values |= delivered(self.plan, usage.since(self._reported), usage, self._world, peak)
         if (goodput := self.watch.goodput) is not None:
             values["goodput"] = goodput
         self._reported = usage
-        prefix = f"scalestop/{self.name}/" if self.name else "scalestop/"
-        metrics = {prefix + key: float(value) for key, value in values.items()}
-        try:
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics, step=_trainer.logging_step(trainer))
-            options: dict[str, Any] = {"logger": False, "on_step": True, "on_epoch": False, "batch_size": 1}
-            self.log_dict(metrics, **options)
-            if "budget_used" in values:
-                bar = f"budget_{self.name}" if self.name else "budget"
-                self.log(bar, values["budget_used"], prog_bar=True, **options)
-        except Exception as error:  # a logger is somebody else's code
-            self._warn(f"metrics could not be logged: {error}")
+        self._reporter.log(trainer, self, values)
 
-    def _save(self, trainer: Any, what: str) -> None:
-        wanted = self._save_checkpoint
-        if wanted is None:
-            wanted = trainer.checkpoint_callback is not None
-        if not wanted:
-            return
-        stem = f"scalestop-{self.name}-{what}" if self.name else f"scalestop-{what}"
-        path = self._folder / "checkpoints" / f"{stem}-step={trainer.global_step}.ckpt"
-        try:
-            trainer.save_checkpoint(path)
-            self.checkpoint_path = path
-        except OSError as error:
-            self._warn(f"the checkpoint {path} could not be written: {error}")
-
-    @rank_zero_only
     def _write_record(self, trainer: Any, loss: float | None, loss_name: str | None, decision: StopDecision) -> None:
         assert self.plan is not None and self.params is not None
-        if not self._record:
-            return
         final = _trainer.learning_rate(trainer)
-        try:
-            record = build_record(
-                plan=self.plan,
-                params=self.params,
-                usage=self.usage,
-                decision=decision,
-                loss=loss,
-                loss_name=loss_name,
-                curve=self._curve,
-                run=self._run,
-                seed=_trainer.seed(),
-                lr_final_share=final / self._peak_lr if final is not None and self._peak_lr > 0 else None,
-            )
-            self.record_path = record.save(record_path(self._folder, self._run, self.name))
-        except OSError as error:
-            self._warn(f"the record could not be written to {self._folder}: {error}")
+        record = build_record(
+            plan=self.plan,
+            params=self.params,
+            usage=self.usage,
+            decision=decision,
+            loss=loss,
+            loss_name=loss_name,
+            curve=self._curve,
+            run=self._run,
+            seed=_trainer.seed(),
+            lr_final_share=final / self._peak_lr if final is not None and self._peak_lr > 0 else None,
+        )
+        self._reporter.record(record)
 
     def _unhook(self) -> None:
         for handle in getattr(self, "_handles", None) or ():
@@ -454,17 +470,21 @@ class ComputeOptimalStopping(Callback):
         self._run, self._peak_lr = state["run"], state["peak_lr"]
         self._curve = [(int(tokens), float(loss)) for tokens, loss in state["curve"]]
         if not state["exact"]:
-            self._warn("the checkpoint was saved by one rank alone: its counts since the last reduction are estimates")
+            self._reporter.warn(
+                "the checkpoint was saved by one rank alone: its counts since the last reduction are estimates"
+            )
         for name, now in self._fingerprint().items():
             before = state["fingerprint"].get(name)
             if before != now:
-                self._warn(f"{name} was {before!r} when this run was saved and is {now!r}; counts go on from there")
+                self._reporter.warn(
+                    f"{name} was {before!r} when this run was saved and is {now!r}; counts go on from there"
+                )
 
     def _fingerprint(self) -> dict[str, Any]:
         return {
             "num_params": self._num_params,
             "n_counts": self.law.info.n_counts,
             "law": self.law.name,
-            "flops_per_token": self._flops_per_token,
+            "flops_per_token": self.cost.model if self.cost else None,
             "token_rule": self._token_rule,
         }

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from scalestop.accounting.meter import Usage
 from scalestop.laws import ScalingLaw
 from scalestop.planning.plan import Plan
+from scalestop.planning.rule import Limit
 from scalestop.units import pf_days
 
 
-def progress(plan: Plan, usage: Usage, job_usage: Usage | None = None) -> float:
-    """Return how far the run is towards its nearest stop: 0 at the start, 1 at the stop.
+def progress(limits: Iterable[Limit], usage: Usage) -> float:
+    """Return how far a run is towards its nearest stop: 0 at the start, 1 at the stop.
+
+    Limits of a single job do not count: a job that ends is no run that ends.
 
     Args:
-        plan: The plan.
+        limits: The run's limits.
         usage: What the run has used.
-        job_usage: What this job has used, for limits that hold for the job alone.
     """
-    shares = [0.0]
-    for limit in plan.limits:
-        used = usage if limit.scope == "lifetime" or job_usage is None else job_usage
-        shares.append(getattr(used, limit.counter) / limit.amount)
-    return max(shares)
+    shares = (getattr(usage, limit.counter) / limit.amount for limit in limits if limit.scope == "lifetime")
+    return max(shares, default=0.0)
 
 
 def run_metrics(plan: Plan, law: ScalingLaw, usage: Usage) -> dict[str, float]:

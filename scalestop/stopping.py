@@ -178,16 +178,11 @@ def steps_to_next_check(plan: Plan, usage: Usage, largest_step: Usage, job_usage
             remaining -= grows
         if not limit.hard and remaining <= 0:
             continue  # compute-optimal already and waiting for a metric: that is looked at when metrics change
-        if grows > 0:
-            steps = min(steps, int(remaining // (2 * grows)))
-        else:
-            steps = 1
+        steps = min(steps, int(remaining // (2 * grows))) if grows > 0 else 1
     return max(1, steps)
 
 
-def tokens_to_next_check(
-    plan: Plan, usage: Usage, largest_step: Usage, job_usage: Usage | None = None
-) -> int | None:
+def tokens_to_next_check(plan: Plan, usage: Usage, largest_step: Usage, job_usage: Usage | None = None) -> int | None:
     """Return how many processed tokens may still be added before a limit could be met; None if none counts tokens.
 
     On a single rank the count is known at every step, so this needs no bound on the next step: whoever has added this

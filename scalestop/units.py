@@ -63,7 +63,9 @@ _NUMBER = r"[+-]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _AMOUNT = re.compile(rf"\s*(?P<number>{_NUMBER})(?P<rest>.*)", re.DOTALL)
 _DOLLARS = re.compile(rf"\s*\$\s*(?P<number>{_NUMBER})(?P<rest>.*)", re.DOTALL)
 _FLOPS = re.compile(r"(?P<scale>[kKMGTPEZYB]?)[ -]?(?:FLOPs?|flops?|Flops?)")
-_FLOPS_PER_SECOND = re.compile(r"(?P<scale>[kKMGTPEZY]?)[ -]?(?:(?:FLOPs?|flops?)(?:/s|/sec|/second| per second)|FLOPS)")
+_FLOPS_PER_SECOND = re.compile(
+    r"(?P<scale>[kKMGTPEZY]?)[ -]?(?:(?:FLOPs?|flops?)(?:/s|/sec|/second| per second)|FLOPS)"
+)
 _PF_TIME = re.compile(
     r"(?P<scale>giga|tera|peta|exa|[GTPEZ])(?:F|FLOPs?|FLOPs?/s)[ -]?(?P<time>days?|hours?|h|d|years?)", re.IGNORECASE
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scalestop.accounting.meter import Meter, Reduce, Usage
@@ -55,6 +56,8 @@ class RunWatch:
         self._begin = self._tick = self._step_began = self._batch_began = clock()
         self._look_now = True
         self._look_at_step, self._look_at_tokens, self._look_at_time = _NEVER, _NEVER, math.inf
+        self._looked = Usage()
+        self._pace = Usage()
         self._planned_largest = 0
         self._trusted_largest = _NEVER
         self._last_look = 0
@@ -68,6 +71,7 @@ class RunWatch:
         self._look_now = True
         if self._job_start is None:
             self._job_start = self.meter.usage
+        self._looked = self.meter.usage
 
     def begin_batch(self) -> None:
         """Note that a training step begins."""
@@ -79,9 +83,7 @@ class RunWatch:
         if count is None:
             return
         if type(count.non_padding) is int and type(count.in_loss) is int:
-            self.meter.add(
-                count.processed, non_padding=count.non_padding, in_loss=count.in_loss, samples=count.samples
-            )
+            self.meter.add(count.processed, non_padding=count.non_padding, in_loss=count.in_loss, samples=count.samples)
         else:
             self.meter.add(count.processed, non_padding=0, in_loss=0, samples=count.samples)
             self._masks.add(count)
@@ -144,6 +146,9 @@ class RunWatch:
         steps = self.meter.optimizer_steps
         if self.decision.stop and self.meter.world_size > 1 and known and largest.tokens > 2 * known:
             self.late_by = steps - self._last_look - 1
+        if steps > self._looked.optimizer_steps:
+            self._pace = usage.since(self._looked)
+        self._looked = usage
         self._last_look = steps
         self._look_now = False
         self._planned_largest = largest.tokens
@@ -175,6 +180,28 @@ class RunWatch:
         """What the run has used: exact on one rank; over several, as of the last `sync`."""
         self.read_masks()
         return self.meter.usage
+
+    def estimate(self) -> Usage:
+        """Return what the run has used by now, the same on every rank and without a reduction.
+
+        On one rank it is exact but for masks still on an accelerator. Over several it goes on from the last look at
+        the pace between the last two.
+        """
+        if self.meter.world_size == 1:
+            usage = self.meter.usage
+            waiting = self._masks.processed
+            if not waiting:
+                return usage
+            return replace(usage, tokens_non_padding=usage.tokens_non_padding + waiting)
+        steps = self.meter.optimizer_steps - self._looked.optimizer_steps
+        pace = self._pace
+        if steps == 0 or pace.optimizer_steps == 0:
+            return self._looked
+        gained = {
+            name: getattr(self._looked, name) + getattr(pace, name) * steps / pace.optimizer_steps
+            for name in ("tokens", "tokens_non_padding", "flops", "seconds", "device_seconds")
+        }
+        return replace(self._looked, **gained)
 
     @property
     def goodput(self) -> float | None:

@@ -1,0 +1,1 @@
+"""Counting parameters, tokens and FLOPs, exactly."""

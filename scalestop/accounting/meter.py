@@ -86,9 +86,7 @@ class Meter:
         self._longest_here = 0
         self._longest_step = 0
 
-    def add(
-        self, tokens: int, *, non_padding: int | None = None, in_loss: int | None = None, samples: int = 0
-    ) -> None:
+    def add(self, tokens: int, *, non_padding: int | None = None, in_loss: int | None = None, samples: int = 0) -> None:
         """Count a training batch that this rank processed.
 
         Args:

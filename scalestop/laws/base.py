@@ -51,7 +51,9 @@ class ValidRange:
             if pair is None:
                 continue
             if len(pair) != 2 or not 0 < pair[0] <= pair[1] < math.inf:
-                raise InputError(f"{field.name}: a range is (smallest, largest), both positive and finite; got {pair!r}")
+                raise InputError(
+                    f"{field.name}: a range is (smallest, largest), both positive and finite; got {pair!r}"
+                )
             object.__setattr__(self, field.name, (float(pair[0]), float(pair[1])))
 
     def outside(self, **values: float | None) -> tuple[str, ...]:
@@ -216,9 +218,7 @@ class ScalingLaw(ABC):
         return path
 
 
-def law_from_dict(
-    data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]], *, where: str = "law"
-) -> ScalingLaw:
+def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]], *, where: str = "law") -> ScalingLaw:
     """Read what `ScalingLaw.to_dict` wrote.
 
     Args:

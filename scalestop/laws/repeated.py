@@ -118,7 +118,8 @@ class DataConstrainedLaw(ScalingLaw):
             losses = np.asarray(self.loss(np.exp(grid), flops / (6 * np.exp(grid))))
             best = np.argmin(losses, axis=0)[None]
             low, high = (
-                np.take_along_axis(grid, np.clip(best + shift, 0, 40), axis=0)[0] if grid.ndim > 1
+                np.take_along_axis(grid, np.clip(best + shift, 0, 40), axis=0)[0]
+                if grid.ndim > 1
                 else grid[np.clip(best + shift, 0, 40)][0]
                 for shift in (-1, 1)
             )

@@ -112,9 +112,7 @@ def _flops_for_tokens(tokens: int, law: ScalingLaw) -> int:
     return max(1, round(float(np.exp((low + high) / 2))))
 
 
-def predict_loss(
-    num_params: Floats, num_tokens: Floats, law: str | Path | ScalingLaw = DEFAULT_LAW
-) -> Floats:
+def predict_loss(num_params: Floats, num_tokens: Floats, law: str | Path | ScalingLaw = DEFAULT_LAW) -> Floats:
     """Return the loss that a law predicts, in nats per token (Algorithm 2).
 
     Args:
@@ -176,5 +174,3 @@ def _warnings(law: ScalingLaw, flops: int, num_params: float, num_tokens: float)
     outside = law.info.valid.outside(flops=flops, num_params=num_params, num_tokens=num_tokens)
     lines += [f"law {law.name}: {line}" for line in outside]
     return tuple(lines)
-
-

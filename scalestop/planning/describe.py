@@ -19,12 +19,14 @@ def describe_plan(plan: Plan) -> str:
     else:
         best = plan.allocation
         loss = f", loss {best.loss:.3f}" if best.loss is not None else ""
-        rows.append((
-            "optimum",
-            f"N_opt {_range(best.num_params, best.params_interval)}, "
-            f"D_opt {_range(best.num_tokens, best.tokens_interval)} tokens "
-            f"({best.tokens_per_param:.3g} per {plan.n_counts} param){loss}",
-        ))
+        rows.append(
+            (
+                "optimum",
+                f"N_opt {_range(best.num_params, best.params_interval)}, "
+                f"D_opt {_range(best.num_tokens, best.tokens_interval)} tokens "
+                f"({best.tokens_per_param:.3g} per {plan.n_counts} param){loss}",
+            )
+        )
         rows.append(("model", f"N {human_count(plan.num_params)} = {plan.size_ratio:.2f} N_opt: {plan.verdict}"))
     if plan.flops_per_token != 6 * plan.num_params:
         rows.append(("cost", f"{human_count(plan.flops_per_token)} FLOPs/token "

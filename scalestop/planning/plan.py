@@ -139,9 +139,7 @@ def make_plan(
         allocation = allocate(in_law_units, law)
         warnings += allocation.warnings
         if not allocation.warnings:
-            warnings += [
-                f"law {law.name}: {line}" for line in law.info.valid.outside(num_params=float(num_params))
-            ]
+            warnings += [f"law {law.name}: {line}" for line in law.info.valid.outside(num_params=float(num_params))]
     plan = Plan(
         budget=budget,
         num_params=num_params,
@@ -159,9 +157,9 @@ def make_plan(
         speed=speed,
     )
     target, interval = _target(plan, law)
-    limits = _hard_limits(budget, speed, "lifetime")
+    limits = budget_limits(budget, speed)
     if job_budget is not None:
-        limits += _hard_limits(Budget.parse(job_budget), speed, "job")
+        limits += budget_limits(Budget.parse(job_budget), speed, "job")
     if target is not None:
         limits += (Limit(StopReason.COMPUTE_OPTIMAL, "tokens_non_padding", target, text=f"{target} tokens"),)
     plan = replace(plan, limits=limits, target_interval=interval)
@@ -200,7 +198,19 @@ _REASON = {
 }
 
 
-def _hard_limits(budget: Budget, speed: Speed | None, scope: Literal["lifetime", "job"]) -> tuple[Limit, ...]:
+def budget_limits(
+    budget: Budget, speed: Speed | None = None, scope: Literal["lifetime", "job"] = "lifetime"
+) -> tuple[Limit, ...]:
+    """Return what a budget sets on the counters of `Usage`.
+
+    Args:
+        budget: The budget.
+        speed: Carries the price, which a budget in money needs.
+        scope: Whether it holds over the run's lifetime or for one job.
+
+    Raises:
+        InputError: If a budget in money has no price.
+    """
     limits = []
     for quantity in budget.limits():
         reason, counter = _REASON[quantity.dimension]
@@ -290,5 +300,3 @@ def _whole(value: int | None, name: str) -> int | None:
     if isinstance(value, bool) or not math.isfinite(value) or int(value) != value or value <= 0:
         raise InputError(f"{name}: a positive whole number; got {value!r}")
     return int(value)
-
-
