@@ -244,15 +244,19 @@ def fit_findings(
                 f"{len(heavy)} single runs carry much of the fit: {shown}. Repeat them, or add runs nearby.",
             )
         )
-    slope = _trend(np.log(table.flops), log_ratio)
-    if abs(slope) > 4:
-        way = "higher" if slope > 0 else "lower"
+    slope, bend = _trend(np.log(table.flops), log_ratio)
+    if max(abs(slope), abs(bend)) > 4:
+        if abs(slope) >= abs(bend):
+            way = f"drift with compute (t = {slope:+.1f}): dear runs come out {'higher' if slope > 0 else 'lower'}"
+        else:
+            way = (
+                f"bend with compute (t = {bend:+.1f}): cheap and dear runs come out {'higher' if bend > 0 else 'lower'}"
+            )
         found.append(
             Finding(
                 "trend",
                 "warning",
-                f"Residuals drift with compute (t = {slope:+.1f}): dear runs come out {way} than the law, so the form "
-                f"misses something and extrapolation will too.",
+                f"Residuals {way} than the law, so the form misses something, and extrapolation will too.",
             )
         )
     if seed_noise is not None and seed_noise.num_repeats >= 5 and seed_noise.residual_sd > 3 * seed_noise.log_sd:
@@ -306,13 +310,15 @@ def _undetermined(table: RunTable, names: Sequence[str], draws: Array) -> list[F
     return found
 
 
-def _trend(x: Array, y: Array) -> float:
-    """Return the t value of the slope of y on x."""
-    x = x - x.mean()
-    total = float(x @ x)
-    if total == 0 or len(x) < 4:
-        return 0.0
-    slope = float(x @ y) / total
-    rest = y - y.mean() - slope * x
-    error = np.sqrt(float(rest @ rest) / (len(x) - 2) / total)
-    return slope / error if error > 0 else 0.0
+def _trend(x: Array, y: Array) -> tuple[float, float]:
+    """Return the t values of the linear and the quadratic term of y on x."""
+    if len(x) < 6 or np.ptp(x) == 0:
+        return 0.0, 0.0
+    x = (x - x.mean()) / x.std()
+    basis = np.linalg.qr(np.stack([np.ones_like(x), x, x * x], axis=1))[0]
+    # the factorisation leaves each column's sign open
+    basis = basis * np.sign(np.stack([np.ones_like(x), x, x * x], axis=1).T @ basis).diagonal()
+    terms = basis.T @ y
+    rest = y - basis @ terms
+    error = float(np.sqrt(rest @ rest / (len(x) - 3)))
+    return (float(terms[1]) / error, float(terms[2]) / error) if error > 0 else (0.0, 0.0)
