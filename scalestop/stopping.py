@@ -158,7 +158,8 @@ def steps_to_next_check(plan: Plan, usage: Usage, largest_step: Usage, job_usage
 
     No limit can be met sooner while steps stay within twice the largest one seen when this was asked: what remains is
     divided by that. As half of the remainder is left each time, the checks grow with the logarithm of the steps.
-    Early on the answer never exceeds the steps already taken, so that a batch size that is still growing is seen.
+    The answer never exceeds the steps this job has taken, so that a batch size that is still growing is seen early on,
+    and one that was changed between jobs.
 
     Args:
         plan: The plan.
@@ -169,7 +170,7 @@ def steps_to_next_check(plan: Plan, usage: Usage, largest_step: Usage, job_usage
     Returns:
         At least 1.
     """
-    steps = max(1, usage.optimizer_steps)
+    steps = max(1, (job_usage or usage).optimizer_steps)
     for limit in plan.limits:
         used = usage if limit.scope == "lifetime" or job_usage is None else job_usage
         grows = getattr(largest_step, limit.counter)

@@ -1,0 +1,29 @@
+"""What the tests share: one thread, a model of a few hundred parameters, ragged data, and recounts by brute force."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import warnings
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    try:
+        import torch
+    except ImportError:  # the theory's tests run without
+        return
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_trainer():
+    """Lightning warns of few workers and short epochs; the runs here are small on purpose."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning)\..*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        yield
