@@ -186,7 +186,7 @@ def conflicts(trainer: Any, plan: Plan) -> list[str]:
     ceiling, setting = min(
         (trainer.max_steps if trainer.max_steps >= 0 else math.inf, f"max_steps={trainer.max_steps}"),
         (
-            loop.max_epochs * steps_per_epoch if (loop.max_epochs or -1) >= 0 else math.inf,
+            loop.max_epochs * per_epoch if (loop.max_epochs or -1) >= 0 else math.inf,
             f"max_epochs={loop.max_epochs} ({per_epoch:,} steps each)",
         ),
         key=lambda pair: pair[0],

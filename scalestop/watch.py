@@ -49,18 +49,18 @@ class RunWatch:
         self.reductions = 0
         """Collective reductions so far."""
         self.late_by: int | None = None
-        """Steps the stop may have come late because a step exceeded twice the largest known one; None if it cannot."""
+        """Most steps by which the stop may have come late, because one grew past twice the largest known at the last
+        look; None if none did, and then the stop is on the exact step."""
         self._masks, self._clock, self._reduce = masks, clock, reduce
         self._job_start: Usage | None = None
-        self._busy = 0.0
+        self._busy = self._longest = 0.0
         self._begin = self._tick = self._step_began = self._batch_began = clock()
         self._look_now = True
         self._look_at_step, self._look_at_tokens, self._look_at_time = _NEVER, _NEVER, math.inf
         self._looked = Usage()
         self._pace = Usage()
-        self._planned_largest = 0
-        self._trusted_largest = _NEVER
-        self._last_look = 0
+        self._known = Usage()
+        self._trusted_largest, self._trusted_longest = _NEVER, math.inf
 
     # ---- the hot path
 
@@ -92,8 +92,11 @@ class RunWatch:
         """Count an optimizer step and say whether to `look` now; every rank gets the same answer."""
         now = self._clock()
         meter = self.meter
-        meter.step(now - self._step_began)
+        took = now - self._step_began
         self._step_began = now
+        if took > self._longest:
+            self._longest = took
+        meter.step(took)
         if self._look_now or meter.optimizer_steps >= self._look_at_step:
             return True
         if meter.world_size > 1:
@@ -102,6 +105,7 @@ class RunWatch:
             meter.tokens_added >= self._look_at_tokens
             or now >= self._look_at_time
             or meter.largest_step_tokens > self._trusted_largest
+            or self._longest > self._trusted_longest
         )
 
     # ---- looking
@@ -135,7 +139,6 @@ class RunWatch:
             plan: The plan.
             waiting_for: What a compute-optimal stop has to wait for; see `decide`.
         """
-        known = self._planned_largest
         usage = self.sync()
         largest = self.meter.largest_step
         if largest.tokens == 0 and plan.tokens_per_step:
@@ -144,14 +147,12 @@ class RunWatch:
         job = usage.since(self._job_start or Usage())
         self.decision = decide(plan, usage, job_usage=job, largest_step=largest, waiting_for=waiting_for)
         steps = self.meter.optimizer_steps
-        if self.decision.stop and self.meter.world_size > 1 and known and largest.tokens > 2 * known:
-            self.late_by = steps - self._last_look - 1
+        if self.decision.stop and self.meter.world_size > 1 and self.late_by is None:
+            self.late_by = self._lateness(largest, steps)
         if steps > self._looked.optimizer_steps:
             self._pace = usage.since(self._looked)
-        self._looked = usage
-        self._last_look = steps
+        self._looked, self._known = usage, largest
         self._look_now = False
-        self._planned_largest = largest.tokens
         self._look_at_step = _NEVER
         if self.meter.world_size > 1:
             self._look_at_step = steps + steps_to_next_check(plan, usage, largest, job)
@@ -159,9 +160,20 @@ class RunWatch:
         left = tokens_to_next_check(plan, usage, largest, job)
         self._look_at_tokens = _NEVER if left is None else self.meter.tokens_added + left
         # a larger step than any before widens the margin that overshoot="never" keeps
-        self._trusted_largest = largest.tokens if plan.rule.overshoot == "never" else _NEVER
+        never = plan.rule.overshoot == "never"
+        self._trusted_largest = largest.tokens if never else _NEVER
+        self._trusted_longest = self._longest if never else math.inf
         self._look_at_time = self._tick + self._seconds_left(plan, usage, largest, job)
         return self.decision
+
+    def _lateness(self, largest: Usage, steps: int) -> int | None:
+        """Steps since the last look but one, if a step since then was larger than that look allowed for."""
+        counter = self.decision.counter
+        if counter is None or counter == "num_params":
+            return None
+        known, seen = getattr(self._known, counter), getattr(largest, counter)
+        skipped = steps - self._looked.optimizer_steps - 1
+        return skipped if skipped > 0 and seen > 2 * known else None
 
     def _seconds_left(self, plan: Plan, usage: Usage, largest: Usage, job: Usage) -> float:
         """Wall time until the first limit in time."""
