@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -139,12 +139,13 @@ def backtest(
     """Fit on the cheap runs, predict the dear ones; rolling by compute.
 
     The first law sees the cheapest runs, as few as determine it well; each next one more, up to all but the dearest
-    compute. Every law predicts every run dearer than those it saw.
+    compute. Every law predicts every run dearer than those it saw. Where the records mark runs as held out, one law is
+    fitted to the others, and predicts those.
 
     Args:
         records: Runs; see `read_runs`.
         method: A method whose law predicts a loss: `parametric`, `kaplan` or `repeated`.
-        train: Which usable rows to fit, instead of rolling: the rest are predicted.
+        train: Which usable rows to fit; the rest are predicted.
         num_cuts: Laws to fit when rolling, at most.
         loss: Column or metric that holds the loss.
         level: Share that the intervals should hold.
@@ -157,7 +158,10 @@ def backtest(
         raise InputError(f"method: {method!r} allocates but predicts no loss; use 'parametric', 'kaplan' or 'repeated'")
     table = read_runs(records, loss=loss)
     compute = 6 * table.params * table.tokens
+    if train is None and any(table.held_out):
+        train = ~np.array(table.held_out)
     splits = _given_split(train, table) if train is not None else _rolling_splits(compute, num_cuts)
+    table = replace(table, held_out=(False,) * len(table))
     predictions: list[Prediction] = []
     cuts, skipped = [], []
     for fitted in splits:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from scalestop.fitting.newton import Array
-from scalestop.fitting.table import RunTable
+from scalestop.fitting.table import RunTable, describe_bad_rows
 
 OUTLIER_SCORE = 5.0
 """Robust standard deviations off the law at which a run is named."""
@@ -144,9 +144,8 @@ def table_findings(table: RunTable, *, repeated: bool = False) -> list[Finding]:
     """
     found = []
     if table.bad_rows:
-        shown = "; ".join(str(row) for row in table.bad_rows[:_SHOWN])
-        more = f"; and {len(table.bad_rows) - _SHOWN} more" if len(table.bad_rows) > _SHOWN else ""
-        found.append(Finding("bad-rows", "warning", f"{_rows(table.bad_rows)} could not be used: {shown}{more}."))
+        many = "1 row was" if len(table.bad_rows) == 1 else f"{len(table.bad_rows)} rows were"
+        found.append(Finding("bad-rows", "warning", f"{many} left out: {describe_bad_rows(table.bad_rows)}."))
     counts = {c for c in table.n_counts if c is not None}
     if len(counts) > 1:
         shown = ", ".join(f"{table.n_counts.count(c)} count {c}" for c in sorted(counts))
@@ -209,10 +208,6 @@ def table_findings(table: RunTable, *, repeated: bool = False) -> list[Finding]:
                 )
             )
     return found
-
-
-def _rows(rows: Sequence[object]) -> str:
-    return "1 row" if len(rows) == 1 else f"{len(rows)} rows"
 
 
 def fit_findings(

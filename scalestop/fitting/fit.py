@@ -13,6 +13,7 @@ import numpy as np
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting.diagnostics import (
     Diagnostics,
+    Finding,
     fit_findings,
     leverage_of,
     outliers_of,
@@ -28,7 +29,7 @@ from scalestop.fitting.newton import Array
 from scalestop.fitting.parametric import fit_parametric
 from scalestop.fitting.read import read_runs
 from scalestop.fitting.repeated import fit_repeated
-from scalestop.fitting.table import RunTable
+from scalestop.fitting.table import RunTable, describe_bad_rows
 from scalestop.laws import LawInfo, ScalingLaw, ValidRange
 from scalestop.laws.base import NCounts
 from scalestop.units import human_count
@@ -180,7 +181,8 @@ def fit_law(
     """Fit a scaling law to runs.
 
     Args:
-        records: Runs: record files, folders or globs; CSV or `.jsonl`; a DataFrame; mappings; see `read_runs`.
+        records: Runs: record files, folders or globs; CSV or `.jsonl`; a DataFrame; mappings; see `read_runs`. Those
+            marked as held out are left to `backtest`.
         method: `parametric` (Hoffmann et al. 2022, Approach 3), `isoflop` (Approach 2), `envelope` (Approach 1, from
             loss curves within runs), `kaplan` (Kaplan et al. 2020, joint L(N, D)), or `repeated` (Muennighoff et al.
             2023, from runs with `unique_tokens`).
@@ -190,7 +192,7 @@ def fit_law(
         name: Name of the law; `fitted-METHOD` if None.
         loss: Column or logged metric that holds the loss, nats per token.
         n_counts: What N means, `total` or `body`; None takes what the records say, else `total`.
-        weights: Weight of each run, in the order of the records' usable rows; multiplies a `weight` column.
+        weights: Weight of each usable row, held out or not, in the records' order; multiplies a `weight` column.
         tied: Hold alpha = beta (parametric, repeated).
         irreducible: Hold E at this, nats per token; 0 for a law without E (parametric, repeated).
         delta: Huber threshold in log loss; Hoffmann et al.'s 1e-3.
@@ -217,8 +219,13 @@ def fit_law(
         progress=progress,
     )
     table = _weighted(read_runs(records, loss=loss), weights)
-    for row in table.bad_rows:
-        warnings.warn(f"left out: {row}", ScalestopWarning, stacklevel=2)
+    if table.bad_rows:
+        what = f"fit_law left out {len(table.bad_rows)} rows: {describe_bad_rows(table.bad_rows)}"
+        warnings.warn(what, ScalestopWarning, stacklevel=2)
+    held_out = sum(table.held_out)
+    if held_out == len(table):
+        raise InputError("records: every run is marked as held out ; keep some to fit")
+    table = table.take(~np.array(table.held_out))
     raw = METHODS[method](table, options)
     info = _info(table, raw, method, name, n_counts)
     fit = LawFit(
@@ -238,7 +245,7 @@ def fit_law(
         fit,
         law=raw.law(info, table, method, ends),
         intervals=intervals,
-        diagnostics=_diagnose(table, raw, method),
+        diagnostics=_diagnose(table, raw, method, held_out),
     )
 
 
@@ -294,7 +301,7 @@ def exponent(law: ScalingLaw, table: RunTable) -> Array:
     return np.asarray(np.log(np.asarray(high) / low) / np.log(1.21))
 
 
-def _diagnose(table: RunTable, raw: MethodFit, method: str) -> Diagnostics:
+def _diagnose(table: RunTable, raw: MethodFit, method: str, held_out: int) -> Diagnostics:
     log_ratio = raw.residuals.log_ratio
     whole = len(log_ratio) == len(table)
     runs = tuple(dict.fromkeys(np.array(table.run)[np.argsort(table.groups, kind="stable")]))
@@ -306,5 +313,7 @@ def _diagnose(table: RunTable, raw: MethodFit, method: str) -> Diagnostics:
         *table_findings(table, repeated=method == "repeated"),
         *(fit_findings(table, raw.names, raw.draws, log_ratio, leverage, outliers, noise) if whole else ()),
     ]
+    if held_out:
+        found.append(Finding("held-out", "note", f"{held_out} runs are marked as held out and were not fitted."))
     found.sort(key=lambda finding: finding.severity != "warning")
     return Diagnostics(tuple(found), leverage, outliers, noise)

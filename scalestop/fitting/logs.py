@@ -44,6 +44,7 @@ def read_log_folder(folder: Path, loss: str = "loss") -> dict[str, Any]:
     """
     record = _record(folder / RECORD)
     steps = _read_csv(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else _read_events(folder)
+    steps = [_plain_counters(step) for step in steps]
     name = _loss_name(steps, record, loss)
     curve = _curve(steps, name) if name else []
     row = {"run": folder.name, **record}
@@ -56,13 +57,22 @@ def read_log_folder(folder: Path, loss: str = "loss") -> dict[str, Any]:
             row["loss"] = curve[-1][1]
     elif loss != "loss" and own_name != loss:
         row.pop("loss", None)
-    for key, column in (("num_tokens", TOKENS), ("flops", FLOPS)):
-        values = [step[column] for step in steps if column in step]
+    for key, counter in (("num_tokens", TOKENS), ("flops", FLOPS)):
+        values = [step[counter] for step in steps if counter in step]
         if row.get(key) is None and values:
             row[key] = max(values)
     if loss != "loss" and "loss" in row:
         row[loss] = row["loss"]
     return row
+
+
+def _plain_counters(step: dict[str, float]) -> dict[str, float]:
+    """Drop the callback's own name from its counters: scalestop/NAME/tokens becomes scalestop/tokens."""
+    plain = {}
+    for name, value in step.items():
+        parts = name.split("/")
+        plain["/".join((parts[0], parts[-1])) if parts[0] == "scalestop" and len(parts) == 3 else name] = value
+    return plain
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def read_runs(records: Any, *, loss: str = "loss") -> RunTable:
             a glob of those, such as `"runs/*/scalestop.json"`;
             a pandas DataFrame; a mapping of columns; or a list of run records, mappings, files or folders.
             Columns: `params` and `tokens` (counts), `loss` (nats per token), and where known `flops` (FLOPs),
-            `unique_tokens`, `run`, `seed`, `weight`. Without `tokens`, D is flops/(6·params).
+            `unique_tokens`, `run`, `seed`, `weight`, `held_out`. Without `tokens`, D is flops/(6·params).
         loss: Name of the column, or of the logged metric, that holds the loss.
 
     Returns:

@@ -25,13 +25,15 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "weight": ("weight",),
     "n_counts": ("n_counts",),
     "lr_decayed": ("lr_decayed",),
+    "held_out": ("held_out",),
+    "kept": ("kept",),
     "curve": ("curve",),
 }
 """Column names understood, without regard to case or spaces. Counts, FLOPs and nats per token; never millions."""
 
 
 _NUMBERS = ("params", "tokens", "loss", "flops", "unique_tokens", "weight")
-_LABELS = ("run", "seed", "n_counts", "lr_decayed", "curve", "origin")
+_LABELS = ("run", "seed", "n_counts", "lr_decayed", "held_out", "curve", "origin")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,18 @@ class BadRow:
 
     def __str__(self) -> str:
         return f"{self.source}, row {self.row}: {self.reason}"
+
+
+def describe_bad_rows(rows: Sequence[BadRow], most: int = 5) -> str:
+    """Return bad rows in words, those of one file with one reason together; at most `most` such groups."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        groups.setdefault((row.source, row.reason), []).append(row.row)
+    lines = []
+    for (source, reason), numbers in groups.items():
+        listed = ", ".join(str(n) for n in numbers[:8]) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
+        lines.append(f"{source}, row{'s' if len(numbers) > 1 else ''} {listed}: {reason}")
+    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more reasons" if len(lines) > most else "")
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,8 @@ class RunTable:
     """What N means, where the source says so."""
     lr_decayed: tuple[bool | None, ...] = field(repr=False)
     """Whether the learning rate had come down by the end, where known."""
+    held_out: tuple[bool, ...] = field(repr=False)
+    """Whether the source marks the run as one to predict, not to fit."""
     curve: tuple[tuple[tuple[float, float], ...], ...] = field(repr=False)
     """(tokens, loss) pairs within the run; empty where there are none."""
     origin: tuple[str, ...] = field(repr=False)
@@ -86,10 +102,10 @@ class RunTable:
 
     @property
     def data_hash(self) -> str:
-        """sha256 of the usable rows, whatever their order."""
+        """sha256 of the rows to nine digits, whatever their order, so that it survives a trip through other formats."""
         columns = np.column_stack([self.params, self.tokens, self.loss, self.flops, self.unique_tokens, self.weight])
         rows = sorted(
-            (*(repr(float(v)) for v in row), run, str(seed))
+            (*(f"{v:.9g}" for v in row), run, str(seed))
             for row, run, seed in zip(columns, self._named_runs(), self.seed, strict=True)
         )
         return hashlib.sha256("\n".join(",".join(row) for row in rows).encode()).hexdigest()
@@ -140,7 +156,7 @@ def table_of(rows: Iterable[tuple[str, int, Mapping[str, Any]]], *, loss: str = 
         except InputError as error:
             bad.append(BadRow(source, number, str(error)))
     if not kept:
-        shown = "; ".join(str(row) for row in bad[:5]) or "there are no rows at all"
+        shown = describe_bad_rows(bad) or "there are no rows at all"
         raise InputError(f"records: no usable run: {shown}. A run needs params, tokens (or flops) and {loss}.")
 
     def column(name: str) -> Array:
@@ -176,6 +192,8 @@ def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     Raises:
         InputError: Naming the field.
     """
+    if _truth(values.get("kept")) is False:
+        raise InputError("kept is false, so the source itself leaves it out")
     params = _positive(values, "params")
     loss = _positive(values, "loss")
     flops = _positive(values, "flops", optional=True)
@@ -197,6 +215,7 @@ def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         "seed": None if seed is None or _absent(seed) or seed != seed else int(float(seed)),
         "n_counts": str(values["n_counts"]) if values.get("n_counts") else None,
         "lr_decayed": _truth(values.get("lr_decayed")),
+        "held_out": _truth(values.get("held_out")) is True,
         "curve": tuple((float(t), float(v)) for t, v in values.get("curve") or ()),
         "origin": origin,
     }

@@ -225,13 +225,13 @@ def _frontier(axis: Axes, fit: LawFit) -> None:
     drawn = fit.raw.law_of(fit.raw.draws, fit.law.info)
     tails = [(1 - fit.options.level) / 2, (1 + fit.options.level) / 2]
     for index, (name, colour) in enumerate((("N_opt, parameters", _BAND), ("D_opt, tokens", _ACCENT))):
-        middle = [fit.law.optimal(float(c))[index] for c in budgets]
+        middle = [float(fit.law.optimal(float(c))[index]) for c in budgets]
         band = np.array([np.quantile(np.asarray(drawn.optimal(float(c))[index]), tails) for c in budgets])
         axis.fill_between(budgets, band[:, 0], band[:, 1], color=colour, alpha=0.2, linewidth=0)
         axis.plot(budgets, middle, color=colour, linewidth=1.6, label=name)
     if isinstance(fit.raw.detail, tuple):
         used = [group for group in fit.raw.detail if group.best_params is not None]
-        minima = [float(group.best_params) for group in used]
+        minima = [float(group.best_params or 0) for group in used]
         axis.plot([group.flops for group in used], minima, "D", markersize=5, color=_BAND, label="budget minima")
     axis.axvspan(high, budgets[-1], color=_GRID, alpha=0.45, linewidth=0)
     axis.annotate(
