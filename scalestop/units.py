@@ -1,7 +1,7 @@
 """Quantities with units: what people write, read exactly.
 
 Everything inside scalestop is in FLOPs, tokens, seconds and US dollars. PF-days, GPU-hours and their kin exist only
-here, at the edge. Counts are read with rational arithmetic, so `"0.5 PF-days"` is exactly 43200000000000000000 FLOPs.
+here, at the edge. Amounts are read with rational arithmetic, so `"0.5 PF-days"` is exactly 43200000000000000000 FLOPs.
 """
 
 from __future__ import annotations
@@ -41,8 +41,19 @@ class Quantity:
 
 
 _SI = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18, "Z": 10**21, "Y": 10**24}
+_SI_WORDS = {
+    "kilo": 10**3,
+    "mega": 10**6,
+    "giga": 10**9,
+    "tera": 10**12,
+    "peta": 10**15,
+    "exa": 10**18,
+    "zetta": 10**21,
+    "yotta": 10**24,
+}
 _COUNT_WORDS = {
     **_SI,
+    **_SI_WORDS,
     "K": 10**3,
     "m": 10**6,
     "b": 10**9,
@@ -62,17 +73,20 @@ _SECONDS = {
 _NUMBER = r"[+-]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _AMOUNT = re.compile(rf"\s*(?P<number>{_NUMBER})(?P<rest>.*)", re.DOTALL)
 _DOLLARS = re.compile(rf"\s*\$\s*(?P<number>{_NUMBER})(?P<rest>.*)", re.DOTALL)
-_FLOPS = re.compile(r"(?P<scale>[kKMGTPEZYB]?)[ -]?(?:FLOPs?|flops?|Flops?)")
+_FLOP_SCALE = rf"(?P<scale>[kKMGTPEZYB]?|{'|'.join(_SI_WORDS)}|thousand|million|billion|trillion)"
+_FLOPS = re.compile(rf"{_FLOP_SCALE}[ -]?(?:FLOPs?|flops?|Flops?)")
 _FLOPS_PER_SECOND = re.compile(
-    r"(?P<scale>[kKMGTPEZY]?)[ -]?(?:(?:FLOPs?|flops?)(?:/s|/sec|/second| per second)|FLOPS)"
+    rf"{_FLOP_SCALE}[ -]?(?:(?:FLOPs?|flops?|Flops?)(?: ?/ ?(?:s|sec|second)| per second)|FLOPS)"
 )
 _PF_TIME = re.compile(
     r"(?P<scale>giga|tera|peta|exa|[GTPEZ])(?:F|FLOPs?|FLOPs?/s)[ -]?(?P<time>days?|hours?|h|d|years?)", re.IGNORECASE
 )
-_TOKENS = re.compile(r"(?P<scale>[kKMGTPEbBmt]|thousand|million|billion|trillion)?\s*(?:tokens?|toks?)", re.IGNORECASE)
+_TOKENS = re.compile(r"(?P<scale>[kKMGTPEbBmt]|(?i:thousand|million|billion|trillion))?\s*(?i:tokens?|toks?)")
 _DEVICE_TIME = re.compile(r"(?:GPU|TPU|device|accelerator|chip)s?[ -]?(?P<time>[a-z]+)", re.IGNORECASE)
-_USD = re.compile(r"(?P<scale>[kKMB]?)\s*(?:USD|US dollars?|dollars?)", re.IGNORECASE)
+_USD = re.compile(r"(?P<scale>[kKmMbB]?)\s*(?i:USD|US dollars?|dollars?)")
 _YEAR = 365 * SECONDS_PER_DAY
+MAX_EXPONENT = 300
+"""Amounts of 1e300 and beyond are refused: what is derived from them would not fit a float."""
 
 
 def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) -> Quantity:
@@ -98,7 +112,13 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
     match = _AMOUNT.fullmatch(text) or _DOLLARS.fullmatch(text)
     if match is None:
         raise refuse("it does not begin with a finite number")
-    number = Fraction(match["number"].replace(",", "").replace("_", ""))
+    written = match["number"].replace(",", "").replace("_", "").lower()
+    # judged before the number is built: 10**999999999 would fill the memory
+    if len(written) > 1000 or abs(int(written.partition("e")[2] or 0)) > 1000:
+        raise refuse("the number has too many digits")
+    number = Fraction(written)
+    if abs(number) >= 10**MAX_EXPONENT:
+        raise refuse(f"it is not below 1e{MAX_EXPONENT}")
     if text.lstrip().startswith("$"):
         match["rest"].strip() in {"", "USD"} or _raise(refuse(f"unknown unit {match['rest'].strip()!r} after dollars"))
         return Quantity(number, Dimension.USD)
@@ -107,7 +127,7 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
         return Quantity(number, Dimension.FLOPS)
     if unit in _COUNT_WORDS and unit not in _SECONDS:
         raise refuse(f"{unit!r} says how many but not of what; add a unit such as FLOPs or tokens")
-    if re.search(r"\d", unit) or re.search(r"\b(and|plus)\b|[+;&,]", unit):
+    if re.search(r"(?<![A-Za-z\d])\d", unit) or re.search(r"\b(and|plus)\b|[+;&,]", unit):
         raise refuse("two amounts or units are mixed; give one, or a list of them")
     if found := _FLOPS.fullmatch(unit):
         return Quantity(number * _COUNT_WORDS[found["scale"]], Dimension.FLOPS)
@@ -136,7 +156,7 @@ def _raise(error: Exception) -> bool:
 
 
 def format_quantity(value: Fraction | int | float, dimension: Dimension) -> str:
-    """Write an amount so that `parse_quantity` reads back exactly the same.
+    """Write an amount so that `parse_quantity` reads it back: counts exactly, times and money to the same float.
 
     Counts come out in scientific notation with every digit kept; times in the largest unit that is exact.
     """
@@ -149,7 +169,7 @@ def format_quantity(value: Fraction | int | float, dimension: Dimension) -> str:
             shown = _plain(float(value) / seconds)
             if float(Fraction(shown) * seconds) == float(value) and (unit == "s" or float(value) >= seconds):
                 return f"{shown} {unit}" if dimension is Dimension.SECONDS else f"{shown} GPU-{names[unit]}"
-    return f"{exact_scientific(int(value))} {dimension}"
+    return f"{exact_scientific(int(value)) if value == int(value) else repr(float(value))} {dimension}"
 
 
 def _plain(value: Fraction | int | float) -> str:
@@ -180,7 +200,7 @@ def human_count(value: float, digits: int = 3) -> str:
 
 def human_flops(value: float, digits: int = 3) -> str:
     """Return FLOPs for people: 3.2e18 -> '3.2e18 FLOPs'."""
-    if 0 < abs(value) < 1e6:
+    if abs(value) < 1e6:
         return f"{value:.{max(digits, 6)}g} FLOPs"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     if "." in mantissa:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -10,7 +9,7 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 from scalestop.errors import InputError
-from scalestop.units import Dimension, Quantity, format_quantity, parse_quantity
+from scalestop.units import MAX_EXPONENT, Dimension, Quantity, format_quantity, parse_quantity
 
 _EXAMPLES = ("1e18 FLOPs", "0.5 PF-days", "2B tokens")
 _JOIN = " or "
@@ -44,8 +43,8 @@ class Budget:
         for name in ("device_seconds", "seconds", "usd"):
             value = getattr(self, name)
             if value is not None:
-                if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
-                    raise InputError(f"{name}: must be positive and finite; got {value!r}")
+                if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 10**MAX_EXPONENT:
+                    raise InputError(f"{name}: must be positive and below 1e{MAX_EXPONENT}; got {value!r}")
                 object.__setattr__(self, name, float(value))
 
     @classmethod
@@ -80,7 +79,10 @@ class Budget:
         for limit in limits:
             name = _FIELD[limit.dimension]
             if name in values:
-                raise InputError(f"budget: {given!r} gives two limits in {limit.dimension}; give one of each kind")
+                raise InputError(
+                    f"budget: {given!r} gives two limits in {limit.dimension}; give one of each kind. "
+                    f"Write for example {', '.join(map(repr, _EXAMPLES))}."
+                )
             values[name] = int(limit.value) if name in ("flops", "tokens") else float(limit.value)
         return cls(**values)
 
@@ -94,10 +96,12 @@ class Budget:
                 f"rate.) Write for example {shown}."
             )
         value = amount.value
-        if amount.dimension in (Dimension.FLOPS, Dimension.TOKENS):
-            value = Fraction(round(value))
         if value <= 0:
             raise InputError(f"budget: {text!r} is not positive. Write for example {shown}.")
+        if amount.dimension in (Dimension.FLOPS, Dimension.TOKENS):
+            value = Fraction(round(value))
+            if value == 0:
+                raise InputError(f"budget: {text!r} is less than one. Write for example {shown}.")
         return Quantity(value, amount.dimension)
 
     def limits(self) -> tuple[Quantity, ...]:
@@ -125,11 +129,12 @@ _FIELD = {
 
 
 def _count(value: Any, name: str) -> int:
-    bad = isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)
+    # compared rather than asked isfinite(), which overflows on large ints
+    bad = isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 10**MAX_EXPONENT
     count = 0 if bad else int(value) if isinstance(value, Integral) else round(value)
     if count <= 0:
         raise InputError(
-            f"{name}: must be a positive, finite count; got {value!r}. "
+            f"{name}: must be a positive, finite count below 1e{MAX_EXPONENT}; got {value!r}. "
             f"Write for example {', '.join(map(repr, _EXAMPLES))}."
         )
     return count
