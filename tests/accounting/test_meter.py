@@ -35,7 +35,9 @@ def recount(rows) -> dict[str, int]:
 
 
 def counts(usage: Usage) -> dict[str, int]:
-    return {name: getattr(usage, name) for name in ("tokens", "tokens_non_padding", "tokens_in_loss", "samples", "flops")}
+    return {
+        name: getattr(usage, name) for name in ("tokens", "tokens_non_padding", "tokens_in_loss", "samples", "flops")
+    }
 
 
 def together(meters: list[Meter]) -> None:
