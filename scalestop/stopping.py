@@ -119,7 +119,7 @@ def _tokens(plan: Plan, usage: Usage) -> str:
 
 
 def _optimal_message(plan: Plan, usage: Usage, limit: Limit) -> str:
-    ratio = f"{plan.size_ratio:.2f} N_opt" if plan.size_ratio is not None else ""
+    ratio = f"{plan.size_ratio:.3g} N_opt" if plan.size_ratio is not None else ""
     interval = ""
     if plan.target_interval is not None:
         low, high = (human_count(x) for x in plan.target_interval)
@@ -139,7 +139,7 @@ def _limit_message(plan: Plan, usage: Usage, limit: Limit, value: float) -> str:
         spent = f"{value / 3600 * plan.speed.usd_per_device_hour:.2f} USD"
     nearby = f"; {_size(plan)}"
     if plan.size_ratio is not None:
-        nearby += f" = {plan.size_ratio:.2f} N_opt, {_tokens(plan, usage)}"
+        nearby += f" = {plan.size_ratio:.3g} N_opt, {_tokens(plan, usage)}"
     return f"{spent} of the {limit.text} budget{scope} ({share}){nearby}"
 
 

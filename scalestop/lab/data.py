@@ -7,7 +7,6 @@ data costs a training step next to nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,6 +15,8 @@ from torch import Tensor
 
 from scalestop.errors import InputError
 from scalestop.lab.corpus import Corpus, load_corpus
+
+_BATCH_SIZE = 16
 
 Batch = dict[str, Tensor]
 """`input_ids` and `labels`, both `int64 [batch_size, context]`; `labels[b, t]` is the byte after `input_ids[b, t]`."""
@@ -76,6 +77,10 @@ class TrainStream:
             batch = self.batch(self._next)
             self._next += 1
             yield batch
+
+    def peek(self) -> Batch:
+        """The batch that comes next, with the stream left where it stands."""
+        return self.batch(self._next)
 
     def batch(self, number: int) -> Batch:
         """The batch of this number on this rank, counted from 0 and never ending."""
@@ -168,7 +173,7 @@ class TextData(pl.LightningDataModule):
     Args:
         path: Text file or folder of your own; None takes the sources of Python's standard library.
         context: Tokens (bytes) in a window.
-        batch_size: Windows in a training batch, on each process.
+        batch_size: Windows in a training batch, on each process; 16 if None.
         val_tokens: Tokens of held-out text to validate on, the same in every run (fewer if the text is shorter). The
             default of 262,144 keeps the noise between two runs' mean losses below 0.005 nats.
         val_batch_size: Windows in a validation batch.
@@ -182,12 +187,13 @@ class TextData(pl.LightningDataModule):
         self,
         path: str | None = None,
         context: int = 128,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         val_tokens: int = 2**18,
         val_batch_size: int = 32,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        batch_size = _BATCH_SIZE if batch_size is None else batch_size
         sizes = {"context": context, "batch_size": batch_size, "val_tokens": val_tokens}
         for name, value in {**sizes, "val_batch_size": val_batch_size}.items():
             if value < 1:

@@ -27,7 +27,7 @@ def describe_plan(plan: Plan) -> str:
                 f"({best.tokens_per_param:.3g} per {plan.n_counts} param){loss}",
             )
         )
-        rows.append(("model", f"N {human_count(plan.num_params)} = {plan.size_ratio:.2f} N_opt: {plan.verdict}"))
+        rows.append(("model", f"N {human_count(plan.num_params)} = {plan.size_ratio:.3g} N_opt: {plan.verdict}"))
     if plan.flops_per_token != 6 * plan.num_params:
         rows.append(("cost", f"{human_count(plan.flops_per_token)} FLOPs/token "
                              f"= {plan.flops_per_token / plan.num_params:.3g} N (the law counts 6 N)"))  # fmt: skip

@@ -1,0 +1,1 @@
+"""The commands of `scalestop`, one module each, loaded when asked for."""

@@ -1,0 +1,165 @@
+"""`scalestop train`: the main job. Trains under a budget until the rule ends it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from jsonargparse import ArgumentParser, Namespace
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+
+from scalestop.callback import ComputeOptimalStopping
+from scalestop.commands._parser import build, new_parser, parse
+from scalestop.errors import InputError, ScalestopWarning
+from scalestop.laws import get_law
+from scalestop.lab.data import TextData
+from scalestop.lab.dims import GPTDims, dims_for
+from scalestop.lab.tiny_gpt import TinyGPT
+from scalestop.planning.allocation import allocate, flops_of
+from scalestop.planning.budget import Budget
+
+DEFAULT_BUDGET = "2e12 FLOPs"
+STEPS = 2000
+"""Steps that a run should take: fewer, larger batches cost loss at these scales, and more of them time."""
+_TINY_GPT = f"{TinyGPT.__module__}.{TinyGPT.__qualname__}"
+_TEXT_DATA = f"{TextData.__module__}.{TextData.__qualname__}"
+
+
+def run(words: Sequence[str]) -> int:
+    """Train, and print why it ended."""
+    options = parse(_parser(), words)
+    budget, law = Budget.parse(options.budget), get_law(options.law)
+    folder, checkpoint = _resume_point(options.resume)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    _quiet_lightning()
+    pl.seed_everything(options.seed, verbose=False)
+    callback = build(lambda: ComputeOptimalStopping(budget, law, **options.stop.as_dict()))
+    fill_in(options, budget, law)
+    built = build(lambda: _parser().instantiate_classes(options))
+    logger = _logger(options.out, folder)
+    trainer = build(
+        lambda: pl.Trainer(
+            **{
+                "max_epochs": -1,
+                "accelerator": "auto",
+                "devices": 1,
+                "gradient_clip_val": 1.0,
+                "enable_model_summary": False,
+                "log_every_n_steps": 20,
+                "check_val_every_n_epoch": None,
+                "val_check_interval": 10_000_000,  # the stop itself validates
+                "num_sanity_val_steps": 0,
+                "logger": logger,
+                **_typed(options.trainer),
+            },
+            callbacks=[
+                ModelCheckpoint(
+                    dirpath=Path(logger.log_dir) / "checkpoints",
+                    filename="{step}",
+                    every_n_train_steps=100,
+                    save_top_k=1,
+                    save_last=True,
+                ),
+                TQDMProgressBar(refresh_rate=20),
+                callback,
+            ],
+        )
+    )
+    trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    print(f"record      {callback.record_path}")
+    if callback.checkpoint_path:
+        print(f"checkpoint  {callback.checkpoint_path}")
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = new_parser("train", "Train a model under a compute budget until its optimum, on real text.")
+    add = parser.add_argument
+    add("--budget", type=str, default=DEFAULT_BUDGET, help="what the run may spend, such as '1e12 FLOPs' or '1h'")
+    add("--law", type=str, default="stdlib-bytes", help="name of a law (see `scalestop laws list`) or its file")
+    add("--out", type=str, default="runs", help="folder for logs, checkpoints and the run's record")
+    add("--resume", type=str, default=None, help="checkpoint, or folder of a run, to go on from")
+    add("--seed", type=int, default=0, help="seed of weights and data order")
+    parser.add_subclass_arguments(pl.LightningModule, "model", required=False, help="any LightningModule by class_path")
+    parser.add_subclass_arguments(pl.LightningDataModule, "data", required=False, help="any datamodule by class_path")
+    parser.add_class_arguments(ComputeOptimalStopping, "stop", skip={"budget", "law", "clock"}, instantiate=False)
+    add("--trainer", type=dict, default={}, help="more arguments for the Trainer, such as --trainer.accelerator gpu")
+    parser.set_defaults({"model": {"class_path": _TINY_GPT}, "data": {"class_path": _TEXT_DATA}})
+    return parser
+
+
+def fill_in(options: Namespace, budget: Budget, law: Any) -> None:
+    """Choose what the user left open: the right-sized model, and the batch with which it takes about 2,000 steps."""
+    if options.model.class_path != _TINY_GPT:
+        return
+    model, data = options.model.init_args, options.data.init_args
+    compute = flops_of(budget, law) if budget.flops or budget.tokens else None
+    if model.num_params is None and model.width is None:
+        if compute is None:
+            raise InputError("model.num_params: a budget in time or money does not say how large the model should be")
+        dims = right_sized(allocate(compute, law).num_params, model.tied, model.vocab_size)
+        model.width, model.depth, model.num_heads = dims.width, dims.depth, dims.num_heads
+    if options.data.class_path == _TEXT_DATA and data.batch_size is None and compute is not None:
+        size = model.num_params or GPTDims(model.width, model.depth, model.num_heads, model.tied).num_params
+        data.batch_size = max(1, round(compute / (6 * size) / (data.context * STEPS)))
+
+
+def right_sized(num_params: float, tied: bool = True, vocab_size: int = 256) -> GPTDims:
+    """Return the dims nearest to N_opt from below: a model just above would spend its FLOPs before it sees D_opt.
+
+    Finer than `dims_for`: any even width, at the depth that it takes for this size.
+
+    Args:
+        num_params: N_opt.
+        tied: Whether the head is tied.
+        vocab_size: Token values.
+    """
+    near = dims_for(num_params, tied, vocab_size)
+    best = None
+    for width in range(2, 2 * near.width, 2):
+        heads = min(
+            (h for h in range(1, width // 2 + 1) if width % (2 * h) == 0), key=lambda h, w=width: abs(w / h - 16)
+        )
+        dims = GPTDims(width, near.depth, heads, tied, vocab_size)
+        if dims.num_params <= num_params:
+            best = dims
+    return best or near
+
+
+def _resume_point(resume: str | None) -> tuple[Path | None, Path | None]:
+    """The run's folder and the checkpoint to go on from."""
+    if resume is None:
+        return None, None
+    path = Path(resume).expanduser()
+    if path.is_file():
+        return path.parent.parent, path
+    found = sorted((path / "checkpoints").glob("last*.ckpt"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise InputError(f"resume: {path} is no checkpoint and holds no checkpoints/last.ckpt")
+    return path, found[-1]
+
+
+def _logger(out: str, folder: Path | None) -> CSVLogger:
+    if folder is not None:
+        return CSVLogger(folder.parent, name="", version=folder.name)
+    return CSVLogger(out, name="")
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Words of the command line as numbers and booleans where they are that."""
+    import yaml
+
+    return {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in values.items()}
+
+
+def _quiet_lightning() -> None:
+    """Leave the terminal to the plan, the progress bar and the reason."""
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.simplefilter("always", ScalestopWarning)
