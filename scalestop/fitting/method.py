@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,8 +138,12 @@ class MethodFit:
 
     def law_of(self, constants: Array, info: LawInfo) -> ScalingLaw:
         """Return a law whose constants are arrays, one value for each row of `constants` (M, p)."""
-        columns: dict[str, Any] = dict(zip(self.names, constants.T, strict=True))
-        return self.law_class(info=info, **columns, **self.fixed)
+        estimate = dict(zip(self.names, (float(v) for v in self.estimate), strict=True))
+        law = copy.copy(self.law_class(info=info, **estimate, **self.fixed))
+        for name, column in zip(self.names, constants.T, strict=True):
+            # not through the constructor: a refit may end on a bound that it refuses, such as E = 0
+            object.__setattr__(law, name, column)
+        return law
 
 
 SAVED_DRAWS = 1000

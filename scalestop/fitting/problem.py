@@ -19,9 +19,9 @@ class _Stage(NamedTuple):
     """Distinct points that go on."""
 
 
-_QUICK = (_Stage(8.0, 1e-3, 5, 3), _Stage(8.0, 1e-3, 80, 2), _Stage(2.5, 1e-3, 80, 2), _Stage(1.0, 1e-11, 80, 1))
+_QUICK = (_Stage(8.0, 3e-2, 5, 3), _Stage(8.0, 3e-2, 80, 2), _Stage(2.5, 3e-2, 80, 2), _Stage(1.0, 1e-11, 80, 1))
 _THOROUGH = (_Stage(8.0, 1e-3, 80, 200), _Stage(2.5, 1e-3, 80, 200), _Stage(1.0, 1e-11, 80, 1))
-_NEARBY = (_Stage(2.5, 1e-2, 80, 200), _Stage(1.0, 1e-11, 80, 1))
+_NEARBY = (_Stage(2.5, 3e-2, 80, 200), _Stage(1.0, 1e-11, 80, 1))
 _FEW_RUNS = 60
 _WARM_CONTINUATION = (4.0, 1.0)
 _ELEMENTS_PER_CHUNK = 125_000

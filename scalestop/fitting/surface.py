@@ -117,49 +117,67 @@ class SurfaceObjective:
         # d2(LSE) = sum of s_k·g_k·g_k' - g·g', so the Hessian is sum of (curved - pull)·g·g' + pull·s_k·g_k·g_k'
         square = curved * weights
         square -= pull
-        total_pull, total_square = pull.sum(axis=1), square.sum(axis=1)
-        first_n = (pull * size_share) @ self._n2
-        first_d = np.multiply(pull, data_share, out=pull) @ self._d2
+        moments = np.empty((count, _NUM_MOMENTS))
+        pull.sum(axis=1, out=moments[:, 0])
+        square.sum(axis=1, out=moments[:, 1])
+        moments[:, 2:5] = (pull * size_share) @ self._n2
+        moments[:, 5:8] = np.multiply(pull, data_share, out=pull) @ self._d2
         square_n = square * size_share
-        one_n = square_n @ self._n1
+        moments[:, 8:10] = square_n @ self._n1
         square_d = np.multiply(square, data_share, out=square)
-        one_d = square_d @ self._d1
-        both = (square_n * data_share) @ self._nd
-        second_n = np.multiply(square_n, size_share, out=square_n) @ self._n2
-        second_d = np.multiply(square_d, data_share, out=square_d) @ self._d2
-        return value, *_assemble(total_pull, total_square, first_n, first_d, one_n, one_d, both, second_n, second_d)
+        moments[:, 10:12] = square_d @ self._d1
+        moments[:, 12:16] = (square_n * data_share) @ self._nd
+        moments[:, 16:19] = np.multiply(square_n, size_share, out=square_n) @ self._n2
+        moments[:, 19:22] = np.multiply(square_d, data_share, out=square_d) @ self._d2
+        derivatives = moments @ _DERIVATIVES
+        return value, derivatives[:, :5], derivatives[:, 5:].reshape(count, 5, 5)
 
 
-def _assemble(
-    total_pull: Array,
-    total_square: Array,
-    first_n: Array,
-    first_d: Array,
-    one_n: Array,
-    one_d: Array,
-    both: Array,
-    second_n: Array,
-    second_d: Array,
-) -> tuple[Array, Array]:
-    """Put moments into gradient and Hessian. E's share is 1 less the other two, so its moments are differences."""
-    gradient = np.empty((len(first_n), 5))
-    gradient[:, 0] = total_pull - first_n[:, 0] - first_d[:, 0]
-    gradient[:, 1], gradient[:, 3] = first_n[:, 0], first_n[:, 1]
-    gradient[:, 2], gradient[:, 4] = first_d[:, 0], first_d[:, 1]
-    hessian = np.empty((len(first_n), 5, 5))
-    curved_n, curved_d = second_n + first_n, second_d + first_d
-    hessian[:, 1, 1], hessian[:, 3, 3] = curved_n[:, 0], curved_n[:, 2]
-    hessian[:, 2, 2], hessian[:, 4, 4] = curved_d[:, 0], curved_d[:, 2]
-    hessian[:, 1, 3] = hessian[:, 3, 1] = curved_n[:, 1]
-    hessian[:, 2, 4] = hessian[:, 4, 2] = curved_d[:, 1]
-    hessian[:, 1, 2] = hessian[:, 2, 1] = both[:, 0]
-    hessian[:, 3, 2] = hessian[:, 2, 3] = both[:, 1]
-    hessian[:, 1, 4] = hessian[:, 4, 1] = both[:, 2]
-    hessian[:, 3, 4] = hessian[:, 4, 3] = both[:, 3]
-    hessian[:, 0, 1] = hessian[:, 1, 0] = one_n[:, 0] - second_n[:, 0] - both[:, 0]
-    hessian[:, 0, 3] = hessian[:, 3, 0] = one_n[:, 1] - second_n[:, 1] - both[:, 1]
-    hessian[:, 0, 2] = hessian[:, 2, 0] = one_d[:, 0] - second_d[:, 0] - both[:, 0]
-    hessian[:, 0, 4] = hessian[:, 4, 0] = one_d[:, 1] - second_d[:, 1] - both[:, 2]
-    shares = second_n[:, 0] + second_d[:, 0] + 2 * (both[:, 0] - one_n[:, 0] - one_d[:, 0])
-    hessian[:, 0, 0] = total_square + shares + gradient[:, 0]
-    return gradient, hessian
+_NUM_MOMENTS = 22
+_PULL, _SQUARE = 0, 1
+_FIRST_N, _FIRST_D = 2, 5  # pull times a share, against (1, -n, n^2) or (1, -d, d^2)
+_ONE_N, _ONE_D = 8, 10  # square times a share, against (1, -n) or (1, -d)
+_BOTH = 12  # square times both shares, against (1, -n, -d, n·d)
+_SECOND_N, _SECOND_D = 16, 19  # square times a share twice, against (1, -n, n^2) or (1, -d, d^2)
+
+
+def _derivative_matrix() -> Array:
+    """Return how gradient and Hessian are summed from the moments, shape (22, 5 + 25).
+
+    E's share is 1 less the other two, so its entries are differences of moments.
+    """
+    gradient = {
+        0: {_PULL: 1, _FIRST_N: -1, _FIRST_D: -1},
+        1: {_FIRST_N: 1},
+        2: {_FIRST_D: 1},
+        3: {_FIRST_N + 1: 1},
+        4: {_FIRST_D + 1: 1},
+    }
+    hessian = {
+        (1, 1): {_SECOND_N: 1, _FIRST_N: 1},
+        (1, 3): {_SECOND_N + 1: 1, _FIRST_N + 1: 1},
+        (3, 3): {_SECOND_N + 2: 1, _FIRST_N + 2: 1},
+        (2, 2): {_SECOND_D: 1, _FIRST_D: 1},
+        (2, 4): {_SECOND_D + 1: 1, _FIRST_D + 1: 1},
+        (4, 4): {_SECOND_D + 2: 1, _FIRST_D + 2: 1},
+        (1, 2): {_BOTH: 1},
+        (2, 3): {_BOTH + 1: 1},
+        (1, 4): {_BOTH + 2: 1},
+        (3, 4): {_BOTH + 3: 1},
+        (0, 1): {_ONE_N: 1, _SECOND_N: -1, _BOTH: -1},
+        (0, 3): {_ONE_N + 1: 1, _SECOND_N + 1: -1, _BOTH + 1: -1},
+        (0, 2): {_ONE_D: 1, _SECOND_D: -1, _BOTH: -1},
+        (0, 4): {_ONE_D + 1: 1, _SECOND_D + 1: -1, _BOTH + 2: -1},
+        (0, 0): {_SQUARE: 1, _ONE_N: -2, _ONE_D: -2, _SECOND_N: 1, _SECOND_D: 1, _BOTH: 2, **gradient[0]},
+    }
+    matrix = np.zeros((_NUM_MOMENTS, 30))
+    for i, terms in gradient.items():
+        for moment, factor in terms.items():
+            matrix[moment, i] = factor
+    for (i, j), terms in hessian.items():
+        for moment, factor in terms.items():
+            matrix[moment, [5 + 5 * i + j, 5 + 5 * j + i]] = factor
+    return matrix
+
+
+_DERIVATIVES = _derivative_matrix()
