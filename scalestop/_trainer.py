@@ -103,6 +103,12 @@ def watch_optimizer_steps(trainer: Any, hook: Any) -> list[Any] | None:
     return [optimizer.register_step_post_hook(hook) for optimizer in optimizers]
 
 
+def batch_is_done(trainer: Any) -> bool:
+    """Whether the batch at hand has been trained on, so that a checkpoint of this moment goes on after it."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current
+    return bool(batches.processed == batches.ready)
+
+
 def builds_later(pl_module: Any) -> bool:
     """Whether the module makes (some of) its layers in `configure_model`, after `setup`."""
     method = getattr(type(pl_module), "configure_model", None)

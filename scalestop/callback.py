@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from scalestop import _trainer
 from scalestop._reporter import Reporter, seen
 from scalestop._sizing import Sizing
+from scalestop._warmup import SpeedProbe
 from scalestop.accounting.flops import FlopsPerToken
 from scalestop.accounting.hardware import peak_flops_per_second
 from scalestop.accounting.meter import Meter, Usage
@@ -33,7 +35,7 @@ from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.plan import Plan, budget_limits, make_plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
-from scalestop.records import build_record, describe_end
+from scalestop.records import build_record, describe_end, law_fingerprint
 from scalestop.schedule import BudgetLR, planned_steps
 from scalestop.stopping import StopDecision
 from scalestop.watch import RunWatch
@@ -133,7 +135,7 @@ class ComputeOptimalStopping(Callback):
         self._clock = clock
         # what can be wrong without a model is wrong now, not after the queue
         make_plan(self.budget, self.law, num_params or 1, rule=self.rule, speed=self._speed(), job_budget=job_budget)
-        self._trainer_id: int | None = None
+        self._trainer: weakref.ref[Any] | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -149,6 +151,12 @@ class ComputeOptimalStopping(Callback):
         self._world = 1
         self._reported = Usage()
         self._forecast_checked = False
+        self._measured: float | None = None
+        self._probe = SpeedProbe()
+        self._stop_saved_at: int | None = None
+        self._global_step = 0
+        self._batch: TokenCount | None = None
+        self._open = self._stepped = self._step_counted = self._due = False
 
     # ---- what users read
 
@@ -196,15 +204,16 @@ class ComputeOptimalStopping(Callback):
         self._stage = stage
         if stage != "fit":
             return
-        if self._trainer_id != id(trainer):  # a second fit of the same Trainer goes on; another one starts anew
+        if self._trainer is None or self._trainer() is not trainer:  # another fit of the same Trainer goes on
             self._forget()
-            self._trainer_id = id(trainer)
+            self._trainer = weakref.ref(trainer)
         if not _trainer.builds_later(pl_module):
             self._sizing.count(pl_module)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Find N and set up the counters; a model built in `configure_model` exists only now."""
         self._reporter.begin(trainer)
+        self._run = trainer.strategy.broadcast(self._run)
         self._sizing.count(pl_module)
         self._num_params = self._sizing.size(self.law.info.n_counts)
         self._world = _trainer.world_size(trainer)
@@ -235,8 +244,8 @@ class ComputeOptimalStopping(Callback):
             self._reporter.warn(line)
         if self.plan.too_large and self.rule.oversized == "warn":
             self._reporter.warn(f"N is {self.plan.size_ratio:.2f} N_opt; training on, as oversized='warn' asks")
-        self._batch: TokenCount | None = None
-        self._stepped = False
+        self._batch, self._open, self._stepped, self._step_counted = None, False, False, False
+        self._stop_saved_at = None
         self._global_step = trainer.global_step
         self._handles = _trainer.watch_optimizer_steps(trainer, self._on_optimizer_step)
         self._forecast_checked = False
@@ -248,36 +257,47 @@ class ComputeOptimalStopping(Callback):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Count the batch while it is whole: a training step may take it apart."""
         self._batch = self._counter(batch) if self._counts_here else None
+        self._open = True
         self.watch.begin_batch()  # type: ignore[union-attr]
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the batch; after a real optimizer step, see whether it was the last one."""
         watch = self.watch
         assert watch is not None
+        if self._open:
+            self._close_batch(trainer)
+        if not self._step_counted:
+            return
+        self._step_counted = False
+        logs = trainer.log_every_n_steps > 0 and watch.meter.optimizer_steps % trainer.log_every_n_steps == 0
+        if self._due or logs:
+            self._look(trainer)
+            if logs or self.decision.stop:
+                self._report(trainer)
+            if self.decision.stop and self._stop_saved_at is None:
+                self._save_stop(trainer)
+        if self._schedules:
+            self._tell_time()
+
+    def _close_batch(self, trainer: Any) -> None:
+        """Count the batch, and the optimizer step if it made one."""
+        watch = self.watch
+        assert watch is not None
+        self._open = False
         watch.add(self._batch)
         self._batch = None
         if self._handles is None:
             self._stepped = trainer.global_step != self._global_step
             self._global_step = trainer.global_step
-        if not self._stepped:
-            return
-        self._stepped = False
-        due = watch.step()
-        logs = trainer.log_every_n_steps > 0 and watch.meter.optimizer_steps % trainer.log_every_n_steps == 0
-        if due or logs:
-            self._look(trainer)
-            if logs or self.decision.stop:
-                self._report(trainer)
-            if self.decision.stop:
-                self._reporter.checkpoint(trainer, "stop")
-        if self._schedules:
-            self._tell_time()
+        if self._stepped:
+            self._stepped, self._step_counted = False, True
+            self._due = watch.step()
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Count validation in its own counter."""
-        if self.watch is None or not self._counts_here:
+        if self.watch is None or self._stage != "fit" or not self._counts_here:
             return
         try:
             self.watch.meter.add_validation(self._counter(batch).processed)
@@ -287,7 +307,7 @@ class ComputeOptimalStopping(Callback):
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the loss, and look at the gate's metrics."""
-        if self.watch is None or self.plan is None or trainer.sanity_checking:
+        if self.watch is None or self.plan is None or self._stage != "fit" or trainer.sanity_checking:
             return
         if missing := self._gate.missing(trainer.callback_metrics):
             known = ", ".join(sorted(trainer.callback_metrics)) or "none"
@@ -303,6 +323,8 @@ class ComputeOptimalStopping(Callback):
         """Bring the counts up to date for the record."""
         if self.watch is not None:
             self.watch.sync()
+            if self._stop_saved_at not in (None, self.watch.meter.optimizer_steps):
+                self._save_stop(trainer)  # min_steps or the like held the stop back
         self._unhook()
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
@@ -310,7 +332,8 @@ class ComputeOptimalStopping(Callback):
         if self.plan is None:
             return
         loss, loss_name = seen(trainer.callback_metrics, self._loss_names)
-        self._reporter.say(describe_end(self.plan, self.law, self.usage, self.decision, loss))
+        late = self.watch.late_by if self.watch is not None else None
+        self._reporter.say(describe_end(self.plan, self.law, self.usage, self.decision, loss, late))
         self._write_record(trainer, loss, loss_name, self.decision)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -327,7 +350,7 @@ class ComputeOptimalStopping(Callback):
     # ---- planning and deciding
 
     def _speed(self) -> Speed:
-        return Speed(self._peak, self._mfu, getattr(self, "_world", 1), self._price)
+        return Speed(self._peak, self._mfu, getattr(self, "_world", 1), self._price, getattr(self, "_measured", None))
 
     def _make_plan(self, tokens_per_step: int | None, speed: Speed | None) -> Plan:
         return make_plan(
@@ -345,7 +368,10 @@ class ComputeOptimalStopping(Callback):
         batch = _trainer.peek_batch(trainer)
         if batch is None:
             return None
-        tokens = self._counter(batch).processed
+        try:
+            tokens = self._counter(batch).processed
+        except Exception:  # the batch may still be changed on its way to the model, where it is read in earnest
+            return None
         return tokens * _trainer.accumulation(trainer) * _trainer.data_parallel_size(trainer) or None
 
     def _schedule_conflicts(self, trainer: Any) -> list[str]:
@@ -375,13 +401,35 @@ class ComputeOptimalStopping(Callback):
 
     def _look(self, trainer: Any) -> None:
         assert self.watch is not None and self.plan is not None
-        waiting = self._gate.waiting_for(trainer.callback_metrics) if self._gate.conditions else None
+        waiting = None
+        if self._gate.conditions:  # ranks may have logged different values; all of them follow the first
+            waiting = trainer.strategy.broadcast(self._gate.waiting_for(trainer.callback_metrics))
         decision = self.watch.look(self.plan, waiting)
         self._peak_lr = max(self._peak_lr, _trainer.learning_rate(trainer) or 0.0)
         if not self._forecast_checked and not decision.stop:
             self._check_forecast(trainer)
+        if self.plan.allocation is None and not decision.stop:
+            self._measure_speed(trainer)
         if self.decision.stop:
             trainer.should_stop = True
+
+    def _measure_speed(self, trainer: Any) -> None:
+        """Where neither peak nor MFU was given: find the optimum of the time or money with a measured speed."""
+        assert self.watch is not None and self.plan is not None
+        self._measured = self._probe.flops_per_device_second(self.watch.job_usage)
+        if self._measured is None:
+            self.watch.look_at_next_step()
+            return
+        self.plan = self._make_plan(self.plan.tokens_per_step, self._speed())
+        self._reporter.say(f"plan, at the speed measured over {self._probe.window}\n{self.plan}")
+        for line in _trainer.conflicts(trainer, self.plan):
+            self._reporter.warn(line)
+        self.watch.look(self.plan)
+
+    def _save_stop(self, trainer: Any) -> None:
+        assert self.watch is not None
+        self._stop_saved_at = self.watch.meter.optimizer_steps
+        self._reporter.checkpoint(trainer, "stop")
 
     def _check_forecast(self, trainer: Any) -> None:
         """Hold the plan's tokens per step against the first step that was really taken."""
@@ -406,9 +454,10 @@ class ComputeOptimalStopping(Callback):
         """Log through the Trainer's loggers; a broken logger must not end the run."""
         assert self.plan is not None and self.watch is not None
         usage = self.watch.usage
-        values = run_metrics(self.plan, self.law, usage)
+        job = self.watch.job_usage
+        values = run_metrics(self.plan, self.law, usage, job)
         peak = self._peak or self._table_peak
-        values |= delivered(self.plan, usage.since(self._reported), usage, self._world, peak)
+        values |= delivered(self.plan, usage.since(self._reported), usage, self._world, peak, job)
         if (goodput := self.watch.goodput) is not None:
             values["goodput"] = goodput
         self._reported = usage
@@ -427,6 +476,7 @@ class ComputeOptimalStopping(Callback):
             curve=self._curve,
             run=self._run,
             seed=_trainer.seed(),
+            late_by=self.watch.late_by if self.watch is not None else None,
             lr_final_share=final / self._peak_lr if final is not None and self._peak_lr > 0 else None,
         )
         self._reporter.record(record)
@@ -447,13 +497,17 @@ class ComputeOptimalStopping(Callback):
         """Return the global counts and the run's identity."""
         if self.watch is None:
             return {}
-        steps, added = self.watch.meter.optimizer_steps, self.watch.reductions
-        key = f"scalestop/{self._run}/{self.name}/{steps}/{added}/{self._global_step}"
+        trainer = self._trainer() if self._trainer is not None else None
+        if self._open and trainer is not None and _trainer.batch_is_done(trainer):
+            self._close_batch(trainer)  # some other callback saves before this one's turn; Lightning takes it as done
+        # the ranks' own counts differ: the key is of what they all share, at this moment alone
+        key = f"scalestop/{self._run}/{self.name}/{self.watch.batches}/{self.watch.reductions}"
         return {
             **self.watch.state_dict(lambda values: _trainer.sum_through_store(key, values, _SAVE_TOGETHER_SECONDS)),
             "run": self._run,
             "curve": [[tokens, loss] for tokens, loss in self._curve],
             "peak_lr": self._peak_lr,
+            "measured_flops_per_second": self._measured,
             "fingerprint": self._fingerprint(),
         }
 
@@ -468,6 +522,7 @@ class ComputeOptimalStopping(Callback):
             return
         self.watch.meter.load_state_dict(state["meter"])
         self._run, self._peak_lr = state["run"], state["peak_lr"]
+        self._measured = state["measured_flops_per_second"]
         self._curve = [(int(tokens), float(loss)) for tokens, loss in state["curve"]]
         if not state["exact"]:
             self._reporter.warn(
@@ -484,7 +539,7 @@ class ComputeOptimalStopping(Callback):
         return {
             "num_params": self._num_params,
             "n_counts": self.law.info.n_counts,
-            "law": self.law.name,
+            "law": law_fingerprint(self.law),
             "flops_per_token": self.cost.model if self.cost else None,
             "token_rule": self._token_rule,
         }

@@ -25,13 +25,14 @@ def progress(limits: Iterable[Limit], usage: Usage) -> float:
     return max(shares, default=0.0)
 
 
-def run_metrics(plan: Plan, law: ScalingLaw, usage: Usage) -> dict[str, float]:
+def run_metrics(plan: Plan, law: ScalingLaw, usage: Usage, job_usage: Usage | None = None) -> dict[str, float]:
     """Return the counts and their shares, under the names they are logged by.
 
     Args:
         plan: The plan.
         law: The law behind it.
         usage: What the run has used.
+        job_usage: What this job has used, for limits that hold for the job alone; the lifetime's if None.
 
     Returns:
         `tokens` (D), `flops`, `pf_days`, `tokens_per_param`, `device_hours`; `budget_used` (share of the limit that
@@ -44,7 +45,7 @@ def run_metrics(plan: Plan, law: ScalingLaw, usage: Usage) -> dict[str, float]:
         "tokens_per_param": usage.tokens_non_padding / plan.num_params,
         "device_hours": usage.device_seconds / 3600,
     }
-    spent = [getattr(usage, limit.counter) / limit.amount for limit in plan.limits if limit.hard]
+    spent = [_used(limit, usage, job_usage) / limit.amount for limit in plan.limits if limit.hard]
     if spent:
         values["budget_used"] = max(spent)
     if plan.allocation is not None:
@@ -56,7 +57,9 @@ def run_metrics(plan: Plan, law: ScalingLaw, usage: Usage) -> dict[str, float]:
     return values
 
 
-def delivered(plan: Plan, window: Usage, usage: Usage, num_devices: int, peak: float | None) -> dict[str, float]:
+def delivered(
+    plan: Plan, window: Usage, usage: Usage, num_devices: int, peak: float | None, job_usage: Usage | None = None
+) -> dict[str, float]:
     """Return the speed of a stretch of the run against paper, and the time left at that speed.
 
     Args:
@@ -65,6 +68,7 @@ def delivered(plan: Plan, window: Usage, usage: Usage, num_devices: int, peak: f
         usage: What the run has used in all.
         num_devices: Devices that train together.
         peak: Peak FLOP/s of one device; None if unknown, and then there is no MFU.
+        job_usage: What this job has used, for limits that hold for the job alone; the lifetime's if None.
 
     Returns:
         `mfu` = model FLOP/s over peak times devices (Chowdhery et al. 2022, appendix B), where the peak is known;
@@ -78,9 +82,13 @@ def delivered(plan: Plan, window: Usage, usage: Usage, num_devices: int, peak: f
     left = math.inf
     for limit in plan.limits:
         rate = getattr(window, limit.counter) / window.seconds
-        remaining = limit.amount - getattr(usage, limit.counter)
+        remaining = limit.amount - _used(limit, usage, job_usage)
         if rate > 0:
             left = min(left, max(0.0, remaining / rate))
     if math.isfinite(left):
         values["eta_seconds"] = left
     return values
+
+
+def _used(limit: Limit, usage: Usage, job_usage: Usage | None) -> float:
+    return float(getattr(usage if limit.scope == "lifetime" or job_usage is None else job_usage, limit.counter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -71,6 +72,8 @@ class RunRecord:
     """Distinct tokens of the training set, where known; fewer than D means repetition."""
     overshoot: float | None = None
     """How far the deciding counter went past its limit, as a share of it."""
+    late_by: int | None = None
+    """Steps by which the stop may have come late, after a step over several ranks that no check could expect."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of Python and of the packages that matter."""
     schema: str = SCHEMA
@@ -137,7 +140,14 @@ class RunRecord:
         return cls(**values)
 
 
-def describe_end(plan: Plan, law: ScalingLaw, usage: Usage, decision: StopDecision, loss: float | None) -> str:
+def describe_end(
+    plan: Plan,
+    law: ScalingLaw,
+    usage: Usage,
+    decision: StopDecision,
+    loss: float | None,
+    late_by: int | None = None,
+) -> str:
     """Return a run's closing line: reason, numbers, loss against prediction.
 
     Args:
@@ -146,6 +156,7 @@ def describe_end(plan: Plan, law: ScalingLaw, usage: Usage, decision: StopDecisi
         usage: What was used.
         decision: The stop; one with `NOT_STOPPED` says that something else ended the run.
         loss: Final loss, nats per token.
+        late_by: Steps by which the stop may have come late; None if it is on the exact step.
     """
     predicted = None
     if law.has_loss and usage.tokens_non_padding:
@@ -159,6 +170,8 @@ def describe_end(plan: Plan, law: ScalingLaw, usage: Usage, decision: StopDecisi
         parts.append(f"loss {loss:.3f}{against}")
     if decision.overshoot:
         parts.append(f"{decision.overshoot:.2%} past the limit")
+    if late_by:
+        parts.append(f"up to {late_by:,} steps late, as a step took over twice the tokens of any before it")
     parts.append(f"{usage.optimizer_steps:,} steps")
     return "; ".join(parts)
 
@@ -175,6 +188,7 @@ def build_record(
     run: str = "",
     seed: int | None = None,
     lr_final_share: float | None = None,
+    late_by: int | None = None,
 ) -> RunRecord:
     """Return the record of a run that has ended; see `RunRecord` for each field."""
     return RunRecord(
@@ -197,6 +211,7 @@ def build_record(
         lr_final_share=lr_final_share,
         lr_decayed=None if lr_final_share is None else lr_final_share <= DECAYED_SHARE * 1.001,
         overshoot=decision.overshoot,
+        late_by=late_by,
         versions=versions(),
     )
 
@@ -223,6 +238,13 @@ def _is_record_of(path: Path, run: str) -> bool:
         return RunRecord.load(path).run == run
     except InputError:
         return False
+
+
+def law_fingerprint(law: ScalingLaw) -> str:
+    """Return a law's name with a digest of its constants: a refitted law of the same name is another law."""
+    constants = {name: value for name, value in law.to_dict().items() if name != "uncertainty"}
+    digest = hashlib.sha256(json.dumps(constants, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{law.name} ({digest[:8]})"
 
 
 def plan_summary(plan: Plan) -> dict[str, Any]:

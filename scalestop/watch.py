@@ -48,6 +48,8 @@ class RunWatch:
         """The latest decision."""
         self.reductions = 0
         """Collective reductions so far."""
+        self.batches = 0
+        """Batches so far; the same on every rank, whichever of them count."""
         self.late_by: int | None = None
         """Most steps by which the stop may have come late, because one grew past twice the largest known at the last
         look; None if none did, and then the stop is on the exact step."""
@@ -80,6 +82,7 @@ class RunWatch:
     def add(self, count: TokenCount | None) -> None:
         """Count a batch that was trained on; None for one that another rank counts."""
         self._busy += self._clock() - self._batch_began
+        self.batches += 1
         if count is None:
             return
         if type(count.non_padding) is int and type(count.in_loss) is int:
@@ -144,7 +147,7 @@ class RunWatch:
         if largest.tokens == 0 and plan.tokens_per_step:
             tokens = plan.tokens_per_step
             largest = Usage(tokens=tokens, tokens_non_padding=tokens, flops=tokens * plan.flops_per_token)
-        job = usage.since(self._job_start or Usage())
+        job = self.job_usage
         self.decision = decide(plan, usage, job_usage=job, largest_step=largest, waiting_for=waiting_for)
         steps = self.meter.optimizer_steps
         if self.decision.stop and self.meter.world_size > 1 and self.late_by is None:
@@ -192,6 +195,11 @@ class RunWatch:
         """What the run has used: exact on one rank; over several, as of the last `sync`."""
         self.read_masks()
         return self.meter.usage
+
+    @property
+    def job_usage(self) -> Usage:
+        """What this job has used, that is, since the run was first started or taken up here; as `usage`."""
+        return self.usage.since(self._job_start or Usage())
 
     def estimate(self) -> Usage:
         """Return what the run has used by now, the same on every rank and without a reduction.

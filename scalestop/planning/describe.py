@@ -41,12 +41,14 @@ def describe_plan(plan: Plan) -> str:
 
 def _budget(plan: Plan) -> str:
     text = str(plan.budget)
+    # the allocation is in the law's currency, 6·N a token; the budget pays what a token costs
+    spendable = plan.allocation.flops * plan.flops_per_token / (6 * plan.num_params) if plan.allocation else 0
     if plan.allocation is not None and plan.budget.flops is None:
-        text += f" = {human_flops(plan.allocation.flops)}"
+        text += f" = {human_flops(spendable)}"
     jobs = [limit.text for limit in plan.limits if limit.scope == "job"]
     if jobs:
         text += f"; this job: {' or '.join(jobs)}"
-    compute = plan.budget.flops or (plan.allocation.flops if plan.allocation else 0)
+    compute = plan.budget.flops or spendable
     if pf_days(compute) >= 0.01:
         text += f" ({pf_days(compute):.3g} PF-days)"
     return text
@@ -60,7 +62,8 @@ def _range(value: float, interval: tuple[float, float] | None) -> str:
 
 def _stop(plan: Plan) -> str:
     if plan.stop_reason is StopReason.MODEL_OVERSIZED:
-        return f"before the first step, {plan.stop_reason}: N is over {plan.rule.oversize_factor:g} N_opt"
+        when = "now" if plan.speed is not None and plan.speed.measured_flops_per_second else "before the first step"
+        return f"{when}, {plan.stop_reason}: N is over {plan.rule.oversize_factor:g} N_opt"
     if plan.stop_reason is StopReason.NOT_STOPPED or plan.stop_tokens is None:
         return "when a limit is reached; the step is not known yet"
     if plan.stop_step is None:
