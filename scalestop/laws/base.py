@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from abc import ABC, abstractmethod
@@ -50,11 +51,15 @@ class ValidRange:
             pair = getattr(self, field.name)
             if pair is None:
                 continue
-            if len(pair) != 2 or not 0 < pair[0] <= pair[1] < math.inf:
+            try:
+                smallest, largest = (float(bound) for bound in pair)
+            except (TypeError, ValueError):
+                smallest = largest = math.nan
+            if not 0 < smallest <= largest < math.inf:
                 raise InputError(
                     f"{field.name}: a range is (smallest, largest), both positive and finite; got {pair!r}"
                 )
-            object.__setattr__(self, field.name, (float(pair[0]), float(pair[1])))
+            object.__setattr__(self, field.name, (smallest, largest))
 
     def outside(self, **values: float | None) -> tuple[str, ...]:
         """Say, one line each, which of `num_params`, `num_tokens`, `flops` lie outside, and by how much.
@@ -74,8 +79,9 @@ class ValidRange:
             if low * 0.999 <= value <= high * 1.001:
                 continue
             side, distance = ("below", math.log10(low / value)) if value < low else ("above", math.log10(value / high))
+            how_far = f"{distance:.1f}" if distance >= 0.05 else "under 0.1"
             lines.append(
-                f"{symbol} = {value:.3g} {unit} is {distance:.1f} orders of magnitude {side} "
+                f"{symbol} = {value:.3g} {unit} is {how_far} orders of magnitude {side} "
                 f"the fitted range {low:.3g} to {high:.3g}"
             )
         return tuple(lines)
@@ -101,6 +107,11 @@ class LawInfo:
     def __post_init__(self) -> None:
         if self.n_counts not in ("total", "body"):
             raise InputError(f"n_counts: a law's N counts 'total' or 'body' parameters; got {self.n_counts!r}")
+        for name in ("name", "source", "fitted_on"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name}: a law's {name} is text; got {getattr(self, name)!r}")
+        if isinstance(self.notes, str) or not all(isinstance(note, str) for note in self.notes):
+            raise InputError(f"notes: a list of texts; got {self.notes!r}")
         object.__setattr__(self, "notes", tuple(self.notes))
 
 
@@ -164,7 +175,7 @@ class ScalingLaw(ABC):
 
     @property
     def constants(self) -> dict[str, float | None]:
-        """The constants by name, in the order of the draws in `uncertainty`."""
+        """The constants by name, in declaration order."""
         return {name: getattr(self, name) for name in self.constant_names()}
 
     def drawn(self) -> Self:
@@ -177,6 +188,8 @@ class ScalingLaw(ABC):
         """
         if self.uncertainty is None:
             raise InputError(f"law {self.name!r} carries no bootstrap draws; fit one with scalestop.fit_law")
+        if unknown := sorted(set(self.uncertainty.names) - set(self.constant_names())):
+            raise InputError(f"law {self.name!r}: its draws name {', '.join(unknown)}, which are no constants of it")
         columns: dict[str, Any] = {name: self.uncertainty.column(name) for name in self.uncertainty.names}
         return replace(self, uncertainty=None, **columns)
 
@@ -191,13 +204,21 @@ class ScalingLaw(ABC):
         return next(line.strip() for line in (cls.__doc__ or "").splitlines() if line.strip())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the law as JSON-ready data; `from_dict` reads it back."""
+        """Return the law as JSON-ready data; `law_from_dict` reads it back.
+
+        Raises:
+            InputError: If a constant is an array, as in a law from `drawn`.
+        """
         valid = self.info.valid
+        if arrays := [name for name, value in self.constants.items() if np.ndim(cast(Any, value))]:
+            raise InputError(
+                f"law {self.name!r}: {', '.join(arrays)} are arrays; save the law that carries the draws, not drawn()"
+            )
         return {
             "schema": SCHEMA,
             "kind": self.kind,
             "name": self.info.name,
-            "constants": self.constants,
+            "constants": {name: None if value is None else float(value) for name, value in self.constants.items()},
             "n_counts": self.info.n_counts,
             "source": self.info.source,
             "fitted_on": self.info.fitted_on,
@@ -246,7 +267,7 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
         "uncertainty",
     }
     _same_fields(data, expected, where)
-    if data["kind"] not in kinds:
+    if not isinstance(data["kind"], str) or data["kind"] not in kinds:
         raise InputError(f"{where}: kind: {data['kind']!r} is not one of {', '.join(sorted(kinds))}")
     cls = kinds[data["kind"]]
     _same_fields(data["constants"], set(cls.constant_names()), f"{where}: constants")
@@ -254,20 +275,22 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
     for name, value in data["constants"].items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InputError(f"{where}: constants: {name} must be a number; got {value!r}")
-    info = LawInfo(
-        name=data["name"],
-        n_counts=cast(NCounts, data["n_counts"]),
-        source=data["source"],
-        fitted_on=data["fitted_on"],
-        valid=ValidRange(**{k: tuple(v) if v is not None else None for k, v in data["valid"].items()}),
-        notes=tuple(data["notes"]),
-    )
+    if not isinstance(data["notes"], list):
+        raise InputError(f"{where}: notes: a list of texts; got {data['notes']!r}")
     drawn = data["uncertainty"]
-    return cls(
-        info=info,
-        uncertainty=Uncertainty.from_dict(drawn, where=f"{where}: uncertainty") if drawn is not None else None,
-        **data["constants"],
-    )
+    uncertainty = Uncertainty.from_dict(drawn, where=f"{where}: uncertainty") if drawn is not None else None
+    try:
+        info = LawInfo(
+            name=data["name"],
+            n_counts=cast(NCounts, data["n_counts"]),
+            source=data["source"],
+            fitted_on=data["fitted_on"],
+            valid=ValidRange(**data["valid"]),
+            notes=tuple(data["notes"]),
+        )
+        return cls(info=info, uncertainty=uncertainty, **data["constants"])
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _same_fields(data: Any, expected: set[str], where: str) -> None:
@@ -280,17 +303,41 @@ def _same_fields(data: Any, expected: set[str], where: str) -> None:
 
 
 def positive(**values: Any) -> None:
-    """Check that each value is a positive finite number; None is skipped.
+    """Check that each value is a positive finite number, or an array of them.
 
     Raises:
         InputError: Naming the first that is not.
     """
     for name, value in values.items():
-        if value is None:
-            continue
-        array = np.asarray(value)
-        if array.dtype.kind not in "iuf" or not np.all(np.isfinite(array) & (array > 0)):
-            raise InputError(f"{name}: must be positive and finite; got {value!r}")
+        positive_array(name, value)
+
+
+def positive_array(name: str, value: Any) -> NDArray[np.float64]:
+    """Return a positive finite number, or an array of them, as float64: Python ints of any size, float32, lists.
+
+    Raises:
+        InputError: Naming the argument, if it is anything else.
+    """
+    array = np.asarray(value)
+    # ints beyond 64 bits arrive as objects
+    if array.dtype.kind in "iuf" or (array.dtype.kind == "O" and all(type(x) in (int, float) for x in array.flat)):
+        with contextlib.suppress(OverflowError):
+            array = array.astype(np.float64)
+            if np.all(np.isfinite(array) & (array > 0)):
+                return array
+    raise InputError(f"{name}: must be positive and finite; got {value!r}")
+
+
+def both_or_neither(**values: Any) -> None:
+    """Check that two optional constants are given together, each positive and finite.
+
+    Raises:
+        InputError: If only one is given, or one is not positive.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    if given and len(given) < len(values):
+        raise InputError(f"{' and '.join(values)} are given together; got only {', '.join(given)}")
+    positive(**given)
 
 
 def plain(value: Any) -> Floats:

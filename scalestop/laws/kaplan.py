@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from scalestop.errors import InputError
-from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain, positive
+from scalestop.laws.base import Floats, Optimum, ScalingLaw, both_or_neither, plain, positive, positive_array
 from scalestop.units import FLOPS_PER_PF_DAY
 
 
@@ -28,8 +28,7 @@ def critical_batch_tokens(loss: Floats, B_star: float = 2e8, alpha_B: float = 0.
         B_star: Scale in tokens.
         alpha_B: Exponent.
     """
-    positive(loss=loss)
-    return plain(B_star * np.power(loss, -1 / alpha_B))
+    return plain(B_star * np.power(positive_array("loss", loss), -1 / alpha_B))
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,15 @@ class KaplanLaw(ScalingLaw):
 
     def __post_init__(self) -> None:
         positive(alpha_N=self.alpha_N, alpha_D=self.alpha_D, N_c=self.N_c, D_c=self.D_c, k_N=self.k_N, a=self.a)
-        positive(k_D=self.k_D, b=self.b)
-        if not 0 <= self.batch_ratio < np.inf:
+        both_or_neither(k_D=self.k_D, b=self.b)
+        if isinstance(self.batch_ratio, bool | None) or not np.all(
+            (np.asarray(self.batch_ratio) >= 0) & np.isfinite(self.batch_ratio)
+        ):
             raise InputError(f"batch_ratio: B/B_crit is finite and not negative; got {self.batch_ratio!r}")
 
     def optimal(self, flops: Floats) -> Optimum:
         """Return N_opt = k_N·C_min^a, and D_opt = C/(6·N_opt), or k_D·C_min^b where those are given."""
-        positive(flops=flops)
-        flops = np.asarray(flops, dtype=np.float64)
+        flops = positive_array("flops", flops)
         pf_days = flops / (1 + self.batch_ratio) / FLOPS_PER_PF_DAY
         num_params = self.k_N * pf_days**self.a
         if self.k_D is not None and self.b is not None:
@@ -84,11 +84,14 @@ class KaplanLaw(ScalingLaw):
 
     def optimal_tokens(self, num_params: Floats) -> Floats:
         """Return D_opt of the budget whose N_opt is this size."""
-        positive(num_params=num_params)
-        pf_days = (np.asarray(num_params, dtype=np.float64) / self.k_N) ** (1 / self.a)
+        pf_days = (positive_array("num_params", num_params) / self.k_N) ** (1 / self.a)
         return self.optimal(plain(pf_days * FLOPS_PER_PF_DAY * (1 + self.batch_ratio))).num_tokens
 
     def loss(self, num_params: Floats, num_tokens: Floats) -> Floats:
-        """Return the joint loss, nats per token, of a model trained to convergence on D tokens; arguments broadcast."""
-        positive(num_params=num_params, num_tokens=num_tokens)
+        """Return the joint loss in nats per token; arguments broadcast.
+
+        It was fitted to models of N parameters trained on D distinct tokens for as long as the test loss fell.
+        """
+        num_params = positive_array("num_params", num_params)
+        num_tokens = positive_array("num_tokens", num_tokens)
         return plain(kaplan_loss(num_params, num_tokens, self.alpha_N, self.alpha_D, self.N_c, self.D_c))

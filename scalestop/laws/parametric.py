@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from scalestop.errors import InputError
-from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain, positive
+from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain, positive, positive_array
 
 
 def parametric_loss(
@@ -38,6 +38,17 @@ def parametric_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta:
     return Optimum(np.exp(log_g + beta / total * log_nd), np.exp(alpha / total * log_nd - log_g))
 
 
+def check_irreducible_loss(E: Any) -> None:
+    """Check that E is finite and not negative.
+
+    Raises:
+        InputError: If it is anything else.
+    """
+    array = np.asarray(E)
+    if array.dtype.kind not in "iuf" or not np.all(np.isfinite(array) & (array >= 0)):
+        raise InputError(f"E: must be finite and not negative; got {E!r}")
+
+
 @dataclass(frozen=True)
 class ParametricLaw(ScalingLaw):
     """L(N, D) = E + A/N^alpha + B/D^beta.
@@ -61,24 +72,24 @@ class ParametricLaw(ScalingLaw):
 
     def __post_init__(self) -> None:
         positive(A=self.A, B=self.B, alpha=self.alpha, beta=self.beta)
-        if np.any(np.asarray(self.E) < 0) or not np.all(np.isfinite(self.E)):
-            raise InputError(f"E: must be finite and not negative; got {self.E!r}")
+        check_irreducible_loss(self.E)
 
     def optimal(self, flops: Floats) -> Optimum:
         """Return N_opt and D_opt in closed form; see `parametric_optimum`."""
-        positive(flops=flops)
+        flops = positive_array("flops", flops)
         optimum = parametric_optimum(flops, self.A, self.B, self.alpha, self.beta)
         return Optimum(plain(optimum.num_params), plain(optimum.num_tokens))
 
     def optimal_tokens(self, num_params: Floats) -> Floats:
         """Return D with which N is optimal: alpha·A/N^alpha = beta·B/D^beta (the two terms' pulls balance)."""
-        positive(num_params=num_params)
+        num_params = positive_array("num_params", num_params)
         log_ratio = np.log(self.beta * self.B / (self.alpha * self.A))
         return plain(np.exp((log_ratio + self.alpha * np.log(num_params)) / self.beta))
 
     def loss(self, num_params: Floats, num_tokens: Floats) -> Floats:
         """Return E + A/N^alpha + B/D^beta in nats per token; arguments broadcast."""
-        positive(num_params=num_params, num_tokens=num_tokens)
+        num_params = positive_array("num_params", num_params)
+        num_tokens = positive_array("num_tokens", num_tokens)
         return plain(parametric_loss(num_params, num_tokens, self.E, self.A, self.B, self.alpha, self.beta))
 
     @property

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain, positive
+from scalestop.laws.base import Floats, Optimum, ScalingLaw, both_or_neither, plain, positive, positive_array
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class PowerLawAllocation(ScalingLaw):
     """D_opt grows as C^b; given together with `k_D`."""
 
     def __post_init__(self) -> None:
-        positive(k_N=self.k_N, a=self.a, k_D=self.k_D, b=self.b)
+        positive(k_N=self.k_N, a=self.a)
+        both_or_neither(k_D=self.k_D, b=self.b)
 
     def optimal(self, flops: Floats) -> Optimum:
         """Return N_opt and D_opt."""
-        positive(flops=flops)
-        log_c = np.log(flops)
+        log_c = np.log(positive_array("flops", flops))
         log_n = np.log(self.k_N) + self.a * log_c
         if self.k_D is None or self.b is None:
             log_d = log_c - np.log(6) - log_n
@@ -41,5 +41,5 @@ class PowerLawAllocation(ScalingLaw):
 
     def optimal_tokens(self, num_params: Floats) -> Floats:
         """Return D_opt of the budget whose N_opt is this size."""
-        positive(num_params=num_params)
-        return self.optimal(plain(np.exp((np.log(num_params) - np.log(self.k_N)) / self.a))).num_tokens
+        log_n = np.log(positive_array("num_params", num_params))
+        return self.optimal(plain(np.exp((log_n - np.log(self.k_N)) / self.a))).num_tokens

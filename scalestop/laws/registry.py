@@ -26,7 +26,8 @@ KINDS: dict[str, type[ScalingLaw]] = {
 @cache
 def _built_in() -> dict[str, ScalingLaw]:
     laws = {law.name: law for law in published_laws()}
-    for entry in sorted(resources.files("scalestop.laws").joinpath("data").iterdir(), key=lambda e: e.name):
+    folder = resources.files("scalestop.laws").joinpath("data")
+    for entry in sorted(folder.iterdir() if folder.is_dir() else (), key=lambda e: e.name):
         if entry.name.endswith(".json"):
             law = law_from_dict(json.loads(entry.read_text(encoding="utf-8")), KINDS, where=entry.name)
             laws[law.name] = law

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain, positive
-from scalestop.laws.parametric import parametric_loss, parametric_optimum
+from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain, positive, positive_array
+from scalestop.laws.parametric import check_irreducible_loss, parametric_loss, parametric_optimum
 
 
 def effective_amount(amount: Floats, unique: Floats, half_life: Floats) -> Floats:
@@ -44,7 +45,7 @@ def repeated_loss(
     All arguments broadcast.
     """
     unique = np.minimum(unique_tokens, num_tokens)
-    warranted = np.exp((np.log(np.asarray(alpha) * A / (np.asarray(beta) * B)) + beta * np.log(unique)) / alpha)
+    warranted = np.exp(_log_warranted(unique, A, B, alpha, beta))
     effective_params = effective_amount(num_params, np.minimum(warranted, num_params), R_N)
     return parametric_loss(effective_params, effective_amount(num_tokens, unique, R_D), E, A, B, alpha, beta)
 
@@ -53,8 +54,10 @@ def repeated_loss(
 class DataConstrainedLaw(ScalingLaw):
     """L(N, D, U) = E + A/N'^alpha + B/D'^beta, N' and D' discounted for repetition; without U as L(N, D).
 
-    With `unique_tokens` set, more tokens than that are epochs over the same text, and the optimum shifts towards
-    fewer parameters. Without, data are unlimited and the law is the plain parametric one.
+    With `unique_tokens` set, more tokens than that are epochs over the same text, and parameters beyond those that the
+    unique tokens warrant count for less. Without, data are unlimited and the law is the plain parametric one, which
+    takes nothing off a model that is large for its tokens. The optimum is the same while the data last; beyond, it
+    shifts towards fewer parameters and more epochs.
     """
 
     kind: ClassVar[str] = "data_constrained"
@@ -78,7 +81,9 @@ class DataConstrainedLaw(ScalingLaw):
 
     def __post_init__(self) -> None:
         positive(A=self.A, B=self.B, alpha=self.alpha, beta=self.beta, R_D=self.R_D, R_N=self.R_N)
-        positive(unique_tokens=self.unique_tokens, E=self.E or None)
+        check_irreducible_loss(self.E)
+        if self.unique_tokens is not None:
+            positive(unique_tokens=self.unique_tokens)
 
     def with_unique_tokens(self, unique_tokens: float | None) -> DataConstrainedLaw:
         """Return this law for a corpus of `unique_tokens` tokens (None: unlimited)."""
@@ -92,52 +97,81 @@ class DataConstrainedLaw(ScalingLaw):
             num_tokens: D, all epochs together.
             unique_tokens: U_D; the law's own if None.
         """
+        num_params = positive_array("num_params", num_params)
+        num_tokens = positive_array("num_tokens", num_tokens)
         unique = unique_tokens if unique_tokens is not None else self.unique_tokens
-        positive(num_params=num_params, num_tokens=num_tokens, unique_tokens=unique)
-        unique = num_tokens if unique is None else unique
-        if unique_tokens is None and self.unique_tokens is None:
+        if unique is None:
             return plain(parametric_loss(num_params, num_tokens, self.E, self.A, self.B, self.alpha, self.beta))
         constants = (self.E, self.A, self.B, self.alpha, self.beta, self.R_D, self.R_N)
-        return plain(repeated_loss(num_params, num_tokens, unique, *constants))
+        return plain(repeated_loss(num_params, num_tokens, positive_array("unique_tokens", unique), *constants))
 
     def optimal(self, flops: Floats) -> Optimum:
-        """Return the minimum of `loss` where 6·N·D = C; in closed form while the data last, by search beyond."""
-        positive(flops=flops)
-        free = parametric_optimum(flops, self.A, self.B, self.alpha, self.beta)
-        if self.unique_tokens is None or np.all(np.asarray(free.num_tokens) <= self.unique_tokens):
-            return Optimum(plain(free.num_params), plain(free.num_tokens))
-        params = self._search(np.asarray(flops, dtype=np.float64), np.asarray(free.num_params))
-        return Optimum(plain(params), plain(np.asarray(flops) / (6 * params)))
+        """Return the minimum of `loss` where 6·N·D = C: in closed form while the data last, by bisection beyond.
 
-    def _search(self, flops: NDArray[np.float64], free: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Zoom in on the best log N: 9 rounds of 41 points leave 1e-9 of the first span."""
-        # with repeated data the best N lies within this factor of that with unlimited data
-        low, high = np.log(free) - np.log(1e3), np.log(free) + np.log(1e3)
-        for _ in range(9):
-            grid = np.linspace(low, high, 41)
-            losses = np.asarray(self.loss(np.exp(grid), flops / (6 * np.exp(grid))))
-            best = np.argmin(losses, axis=0)[None]
-            low, high = (
-                np.take_along_axis(grid, np.clip(best + shift, 0, 40), axis=0)[0]
-                if grid.ndim > 1
-                else grid[np.clip(best + shift, 0, 40)][0]
-                for shift in (-1, 1)
-            )
-        return np.exp((low + high) / 2)
+        Long past R_D* repetitions the loss is flat to the last digit. The answer is still the exact minimum of the
+        law, and its D so many epochs that nobody should run them.
+        """
+        flops = positive_array("flops", flops)
+        free = parametric_optimum(flops, self.A, self.B, self.alpha, self.beta)
+        if self.unique_tokens is None:
+            return Optimum(plain(free.num_params), plain(free.num_tokens))
+        lasts = np.asarray(free.num_tokens) <= self.unique_tokens
+        # the best of the runs that repeat: on from the size whose compute uses each token once, downwards
+        log_nd = np.log(flops / 6)
+        high = np.broadcast_to(log_nd - np.log(self.unique_tokens), lasts.shape)
+        log_n = _bisect(lambda x: self._params_pull(x) - self._tokens_pull(log_nd - x), high - 120, high)
+        num_params = np.where(lasts, free.num_params, np.exp(log_n))
+        return Optimum(plain(num_params), plain(np.where(lasts, free.num_tokens, flops / (6 * num_params))))
 
     def optimal_tokens(self, num_params: Floats) -> Floats:
         """Return D_opt of the budget whose N_opt is this size."""
-        positive(num_params=num_params)
+        num_params = positive_array("num_params", num_params)
         log_ratio = np.log(self.beta * self.B / (self.alpha * self.A))
         free = np.exp((log_ratio + self.alpha * np.log(num_params)) / self.beta)
-        if self.unique_tokens is None or np.all(free <= self.unique_tokens):
+        if self.unique_tokens is None:
             return plain(free)
-        # N_opt(C) grows with C; bisect log C
-        shape = np.broadcast(np.asarray(num_params), np.asarray(free)).shape
-        low = np.broadcast_to(np.log(6.0 * np.asarray(num_params)), shape)
-        high = low + 80
-        for _ in range(70):
-            middle = (low + high) / 2
-            below = np.asarray(self.optimal(plain(np.exp(middle))).num_params) < num_params
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-        return plain(np.exp((low + high) / 2) / (6 * np.asarray(num_params)))
+        log_n = np.log(num_params)
+        low = np.broadcast_to(np.log(self.unique_tokens), free.shape)
+        log_d = _bisect(lambda x: self._tokens_pull(x) - self._params_pull(log_n), low, low + 120)
+        return plain(np.where(free <= self.unique_tokens, free, np.exp(log_d)))
+
+    def _params_pull(self, log_n: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log of -dL/dlog N with all unique tokens in use; falls as N grows."""
+        unique = np.exp(_log_warranted(self.unique_tokens, self.A, self.B, self.alpha, self.beta))
+        return _log_pull(log_n, unique, self.R_N, self.A, self.alpha)
+
+    def _tokens_pull(self, log_d: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log of -dL/dlog D from one epoch on; falls as D grows."""
+        return _log_pull(log_d, self.unique_tokens, self.R_D, self.B, self.beta)
+
+
+def _log_warranted(unique_tokens: Any, A: Floats, B: Floats, alpha: Floats, beta: Floats) -> NDArray[np.float64]:
+    """Log of U_N, the parameters for which so many unique tokens are compute-optimal."""
+    return (np.log(np.asarray(alpha) * A / (np.asarray(beta) * B)) + beta * np.log(unique_tokens)) / alpha
+
+
+def _log_pull(
+    log_amount: NDArray[np.float64], unique: Any, half_life: Floats, coefficient: Floats, exponent: Floats
+) -> NDArray[np.float64]:
+    """Log of -d(coefficient · x'^-exponent)/dlog x, with x' the effective amount.
+
+    In logs, because past some hundred repetitions the slope itself underflows.
+    """
+    amount = np.exp(log_amount)
+    effective = effective_amount(amount, unique, half_life)
+    repeats = np.maximum(amount / unique - 1, 0)
+    return (
+        np.log(np.asarray(exponent) * coefficient)
+        + log_amount
+        - (exponent + 1) * np.log(effective)
+        - repeats / half_life
+    )
+
+
+def _bisect(falling: Callable[[Any], Any], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the zero of a falling function, element by element, to the last bit or so."""
+    for _ in range(64):
+        middle = (low + high) / 2
+        above = falling(middle) > 0
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return (low + high) / 2

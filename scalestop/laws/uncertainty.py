@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ class Uncertainty:
     """
 
     draws: NDArray[np.float64] = field(repr=False, compare=False)
-    """Shape (draws, constants), in the order of the law's `constant_names()`."""
+    """Shape (draws, constants), in the order of `names`."""
     names: tuple[str, ...]
     """Name of each column of `draws`."""
     method: str
@@ -64,10 +64,17 @@ class Uncertainty:
         """Read what `to_dict` wrote.
 
         Raises:
-            InputError: If a field is missing or the packed draws are damaged.
+            InputError: Naming each unknown or missing field; or if the packed draws are damaged.
         """
+        if not isinstance(data, Mapping):
+            raise InputError(f"{where}: expected a JSON object; got {type(data).__name__}")
+        known = {*(f.name for f in fields(cls)), "num_draws", "draws_f4_columns_zlib_base64"} - {"draws"}
+        if unknown := sorted(set(data) - known):
+            raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        if missing := sorted(known - set(data)):
+            raise InputError(f"{where}: missing field(s) {', '.join(missing)}")
         try:
-            raw = zlib.decompress(base64.b64decode(data["draws_f4_columns_zlib_base64"]))
+            raw = zlib.decompress(base64.b64decode(data["draws_f4_columns_zlib_base64"], validate=True))
             names = tuple(data["names"])
             draws = np.frombuffer(raw, dtype="<f4").reshape(len(names), data["num_draws"]).T
             return cls(
@@ -78,7 +85,5 @@ class Uncertainty:
                 data_hash=data["data_hash"],
                 intervals={k: (float(v[0]), float(v[1])) for k, v in data["intervals"].items()},
             )
-        except KeyError as error:
-            raise InputError(f"{where}: missing field {error.args[0]}") from None
-        except (ValueError, TypeError, zlib.error) as error:
+        except (ValueError, TypeError, AttributeError, IndexError, zlib.error) as error:
             raise InputError(f"{where}: the packed draws cannot be read: {error}") from None
