@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from scalestop.errors import InputError
 from scalestop.units import MAX_EXPONENT, Dimension, Quantity, format_quantity, parse_quantity
@@ -43,7 +43,7 @@ class Budget:
         for name in ("device_seconds", "seconds", "usd"):
             value = getattr(self, name)
             if value is not None:
-                if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 10**MAX_EXPONENT:
+                if not _is_amount(value):
                     raise InputError(f"{name}: must be positive and below 1e{MAX_EXPONENT}; got {value!r}")
                 object.__setattr__(self, name, float(value))
 
@@ -128,10 +128,13 @@ _FIELD = {
 }
 
 
-def _count(value: Any, name: str) -> int:
+def _is_amount(value: Any) -> bool:
     # compared rather than asked isfinite(), which overflows on large ints
-    bad = isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 10**MAX_EXPONENT
-    count = 0 if bad else int(value) if isinstance(value, Integral) else round(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < cast(Any, value) < 10**MAX_EXPONENT
+
+
+def _count(value: Any, name: str) -> int:
+    count = 0 if not _is_amount(value) else int(value) if isinstance(value, Integral) else round(value)
     if count <= 0:
         raise InputError(
             f"{name}: must be a positive, finite count below 1e{MAX_EXPONENT}; got {value!r}. "

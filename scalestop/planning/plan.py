@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from scalestop.errors import InputError
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
@@ -13,7 +14,7 @@ from scalestop.planning.allocation import Allocation, allocate, percentile_inter
 from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
-from scalestop.units import Dimension
+from scalestop.units import MAX_EXPONENT, Dimension
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Plan:
     @property
     def flops_limit(self) -> int | None:
         """C_budget in FLOPs; None if the budget sets none."""
-        return next((int(limit.amount) for limit in self.limits if limit.counter == "flops"), None)
+        return next(
+            (int(limit.amount) for limit in self.limits if limit.counter == "flops" and limit.scope == "lifetime"), None
+        )
 
     @property
     def size_ratio(self) -> float | None:
@@ -123,6 +126,11 @@ def make_plan(
         InputError: If an argument cannot be used; or a money budget has no price.
     """
     budget, law, rule = Budget.parse(budget), get_law(law), rule or StopRule()
+    if num_params is None and flops_per_token is not None:
+        raise InputError(
+            f"flops_per_token: {flops_per_token!r} is the cost of a model whose num_params is not given; give both, or "
+            f"neither to plan the right-sized model at 6·N"
+        )
     num_params = _whole(num_params, "num_params")
     tokens_per_step = _whole(tokens_per_step, "tokens_per_step")
     if num_params is None:
@@ -138,7 +146,8 @@ def make_plan(
         in_law_units = compute if per_token == 6 * num_params else max(1, round(compute * 6 * num_params / per_token))
         allocation = allocate(in_law_units, law)
         warnings += allocation.warnings
-        if not allocation.warnings:
+        # where N_opt is outside too, its line is there already
+        if not law.info.valid.outside(num_params=allocation.num_params):
             warnings += [f"law {law.name}: {line}" for line in law.info.valid.outside(num_params=float(num_params))]
     plan = Plan(
         budget=budget,
@@ -290,13 +299,16 @@ def _steps_to(limit: Limit, plan: Plan, per_step: int) -> int | None:
     else:
         return None
     if limit.hard and plan.rule.overshoot == "never":
-        return int(amount // per)
+        # what a step takes is known once one was taken, so `decide` lets the first one pass
+        return max(1, int(amount // per))
     return int(-(-amount // per))
 
 
 def _whole(value: int | None, name: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not math.isfinite(value) or int(value) != value or value <= 0:
-        raise InputError(f"{name}: a positive whole number; got {value!r}")
-    return int(value)
+    # compared before it is converted: nan, inf and ints beyond floats are refused too
+    number: Any = value
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < number < 10**MAX_EXPONENT or number % 1:
+        raise InputError(f"{name}: must be a positive whole number; got {value!r}")
+    return int(number)

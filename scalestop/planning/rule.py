@@ -65,7 +65,8 @@ class StopRule:
     """Where in the 90 % interval of D_opt to stop, for a law with bootstrap draws: its lower end (`earliest`), the
     law's own estimate (`median`), or its upper end (`latest`)."""
     overshoot: Overshoot = "allow"
-    """`allow` stops at the first step at or past a hard limit; `never` before the step that would pass it."""
+    """`allow` stops at the first step at or past a hard limit; `never` before the step that would pass it, going by the
+    largest step so far. The first step is always taken."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from scalestop.errors import InputError
 from scalestop.planning.budget import Budget
@@ -28,12 +29,14 @@ class Speed:
     def __post_init__(self) -> None:
         for name in ("peak_flops_per_second", "mfu", "usd_per_device_hour", "measured_flops_per_second"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not 0 < value < math.inf):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf
+            ):
                 raise InputError(f"{name}: must be positive and finite; got {value!r}")
         if self.mfu is not None and self.mfu > 1:
             raise InputError(f"mfu: a share of the peak, at most 1; got {self.mfu!r} (write 0.4 for 40 %)")
-        if isinstance(self.num_devices, bool) or self.num_devices < 1:
-            raise InputError(f"num_devices: at least 1; got {self.num_devices!r}")
+        if isinstance(self.num_devices, bool) or not isinstance(self.num_devices, Integral) or self.num_devices < 1:
+            raise InputError(f"num_devices: a whole number, at least 1; got {self.num_devices!r}")
 
     @property
     def flops_per_device_second(self) -> float | None:
