@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from numbers import Integral, Real
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from scalestop.errors import InputError
 from scalestop.units import MAX_EXPONENT, Dimension, Quantity, format_quantity, parse_quantity
@@ -43,7 +43,7 @@ class Budget:
         for name in ("device_seconds", "seconds", "usd"):
             value = getattr(self, name)
             if value is not None:
-                if not _is_amount(value):
+                if not is_amount(value):
                     raise InputError(f"{name}: must be positive and below 1e{MAX_EXPONENT}; got {value!r}")
                 object.__setattr__(self, name, float(value))
 
@@ -128,13 +128,18 @@ _FIELD = {
 }
 
 
-def _is_amount(value: Any) -> bool:
-    # compared rather than asked isfinite(), which overflows on large ints
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < cast(Any, value) < 10**MAX_EXPONENT
+def is_amount(value: Any) -> bool:
+    """Whether a value is a number above 0 and below 1e300."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return 0 < float(value) < 10**MAX_EXPONENT
+    except OverflowError:  # an int beyond every float
+        return False
 
 
 def _count(value: Any, name: str) -> int:
-    count = 0 if not _is_amount(value) else int(value) if isinstance(value, Integral) else round(value)
+    count = 0 if not is_amount(value) else int(value) if isinstance(value, Integral) else round(value)
     if count <= 0:
         raise InputError(
             f"{name}: must be a positive, finite count below 1e{MAX_EXPONENT}; got {value!r}. "

@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from scalestop.errors import InputError
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.planning.allocation import Allocation, allocate, percentile_interval
-from scalestop.planning.budget import Budget, BudgetLike
+from scalestop.planning.budget import Budget, BudgetLike, is_amount
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
-from scalestop.units import MAX_EXPONENT, Dimension
+from scalestop.units import Dimension
 
 
 @dataclass(frozen=True)
@@ -307,8 +307,6 @@ def _steps_to(limit: Limit, plan: Plan, per_step: int) -> int | None:
 def _whole(value: int | None, name: str) -> int | None:
     if value is None:
         return None
-    # compared before it is converted: nan, inf and ints beyond floats are refused too
-    number: Any = value
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < number < 10**MAX_EXPONENT or number % 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not is_amount(value) or int(value) != value:
         raise InputError(f"{name}: must be a positive whole number; got {value!r}")
-    return int(number)
+    return int(value)
