@@ -1,0 +1,59 @@
+"""Runs to fit: made from known laws, and the public tables where they are at hand."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def data_folder() -> Path:
+    """Return the folder of public run tables, or skip."""
+    given = os.environ.get("SCALESTOP_DATA")
+    folder = Path(given) if given else ROOT.parent / "shared" / "data"
+    if not (folder / "chinchilla_svg.csv").is_file():
+        pytest.skip(f"public run tables are not in {folder}; set SCALESTOP_DATA to their folder")
+    return folder
+
+
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """Return a CSV's columns, as numbers where they are."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        try:
+            columns[name] = np.array([float(v) for v in values])
+        except ValueError:
+            columns[name] = np.array(values)
+    return columns
+
+
+def chinchilla_runs() -> dict[str, np.ndarray]:
+    """Return the 240 runs that Besiroglu et al. 2024 fit: columns params, tokens, loss."""
+    columns = read_columns(data_folder() / "chinchilla_svg.csv")
+    kept = columns["kept"] == 1
+    return {"params": columns["n_params"][kept], "tokens": columns["n_tokens"][kept], "loss": columns["loss"][kept]}
+
+
+def surface_runs(
+    num_runs: int = 80,
+    noise: float = 0.005,
+    seed: int = 0,
+    constants: tuple[float, ...] = (1.8, 480.0, 2100.0, 0.35, 0.37),
+) -> dict[str, np.ndarray]:
+    """Return runs of a known parametric law, with lognormal noise."""
+    rng = np.random.default_rng(seed)
+    E, A, B, alpha, beta = constants
+    flops = 10 ** rng.uniform(18.5, 21.5, num_runs)
+    ratio = np.exp(rng.uniform(np.log(3), np.log(200), num_runs))
+    params = np.sqrt(flops / 6 / ratio)
+    tokens = flops / 6 / params
+    loss = (E + A / params**alpha + B / tokens**beta) * np.exp(noise * rng.normal(size=num_runs))
+    return {"params": params, "tokens": tokens, "loss": loss}
