@@ -32,8 +32,22 @@ SEPARATOR = b"\0"
 #   them, newer releases drop them): with these the same Python release would be a different corpus on each machine;
 # - generated tables: `encodings` holds a hundred near copies of one file, `pydoc_data` is one string of 0.7 MB.
 _LEFT_OUT_FOLDERS = frozenset(
-    "site-packages dist-packages test tests idle_test idlelib tkinter turtledemo lib2to3 distutils ensurepip "
-    "encodings pydoc_data __pycache__".split()
+    [
+        "site-packages",
+        "dist-packages",
+        "test",
+        "tests",
+        "idle_test",
+        "idlelib",
+        "tkinter",
+        "turtledemo",
+        "lib2to3",
+        "distutils",
+        "ensurepip",
+        "encodings",
+        "pydoc_data",
+        "__pycache__",
+    ]
 )
 # Written when Python is built or installed, so they differ between machines.
 _LEFT_OUT_PREFIXES = ("_sysconfigdata", "sitecustomize", "usercustomize")

