@@ -180,7 +180,10 @@ def conflicts(trainer: Any, plan: Plan) -> list[str]:
     per_epoch = steps_per_epoch(trainer)
     floor, setting = max(
         (trainer.min_steps or 0, f"min_steps={trainer.min_steps}"),
-        ((loop.min_epochs or 0) * per_epoch, f"min_epochs={loop.min_epochs}"),
+        (
+            (loop.min_epochs or 0) * per_epoch,
+            f"min_epochs={loop.min_epochs}" + (" (min_steps sets it)" if trainer.min_steps else ""),
+        ),
         key=lambda pair: pair[0],
     )
     if floor and (stop is None or stop < floor):

@@ -320,9 +320,13 @@ class ComputeOptimalStopping(Callback):
             self._curve.append((usage.tokens_non_padding, loss))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Bring the counts up to date for the record."""
-        if self.watch is not None:
-            self.watch.sync()
+        """Bring the counts and the decision up to date for the record."""
+        if self.watch is not None and self.plan is not None:
+            if self.decision.stop:
+                self.watch.sync()
+            else:
+                self.watch.look(self.plan, self._waiting_for(trainer))
+            self.watch.pause()
             if self._stop_saved_at not in (None, self.watch.meter.optimizer_steps):
                 self._save_stop(trainer)  # min_steps or the like held the stop back
         self._unhook()
@@ -339,8 +343,9 @@ class ComputeOptimalStopping(Callback):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Keep what a preempted or broken run has used."""
         self._unhook()
-        if self.plan is None:
+        if self.plan is None or self.watch is None:
             return
+        self.watch.pause()
         if type(exception).__name__ == "SIGTERMException":
             self._reporter.checkpoint(trainer, "preempted")
         why = f"the run was ended by {type(exception).__name__}"
@@ -401,10 +406,7 @@ class ComputeOptimalStopping(Callback):
 
     def _look(self, trainer: Any) -> None:
         assert self.watch is not None and self.plan is not None
-        waiting = None
-        if self._gate.conditions:  # ranks may have logged different values; all of them follow the first
-            waiting = trainer.strategy.broadcast(self._gate.waiting_for(trainer.callback_metrics))
-        decision = self.watch.look(self.plan, waiting)
+        decision = self.watch.look(self.plan, self._waiting_for(trainer))
         self._peak_lr = max(self._peak_lr, _trainer.learning_rate(trainer) or 0.0)
         if not self._forecast_checked and not decision.stop:
             self._check_forecast(trainer)
@@ -412,6 +414,13 @@ class ComputeOptimalStopping(Callback):
             self._measure_speed(trainer)
         if self.decision.stop:
             trainer.should_stop = True
+
+    def _waiting_for(self, trainer: Any) -> str | None:
+        """Return the gate's unmet conditions; ranks may have logged different values, and all follow the first."""
+        if not self._gate.conditions:
+            return None
+        unmet: str | None = trainer.strategy.broadcast(self._gate.waiting_for(trainer.callback_metrics))
+        return unmet
 
     def _measure_speed(self, trainer: Any) -> None:
         """Where neither peak nor MFU was given: find the optimum of the time or money with a measured speed."""

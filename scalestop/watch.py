@@ -57,7 +57,7 @@ class RunWatch:
         self._job_start: Usage | None = None
         self._busy = self._longest = 0.0
         self._begin = self._tick = self._step_began = self._batch_began = clock()
-        self._look_now = True
+        self._look_now, self._runs = True, False
         self._look_at_step, self._look_at_tokens, self._look_at_time = _NEVER, _NEVER, math.inf
         self._looked = Usage()
         self._pace = Usage()
@@ -70,7 +70,7 @@ class RunWatch:
         """Begin to count time; what passed before is no training."""
         self._begin = self._tick = self._step_began = self._clock()
         self._busy = 0.0
-        self._look_now = True
+        self._look_now = self._runs = True
         if self._job_start is None:
             self._job_start = self.meter.usage
         self._looked = self.meter.usage
@@ -120,13 +120,22 @@ class RunWatch:
     def sync(self) -> Usage:
         """Bring the counts up to date over all ranks; every rank must call it at the same moment."""
         self.read_masks()
-        now = self._clock()
-        self.meter.add_seconds(now - self._tick)
-        self._tick = now
+        self._count_time()
         if self._reduce is not None and self.meter.world_size > 1:
             self.meter.sync(self._reduce)
             self.reductions += 1
         return self.meter.usage
+
+    def pause(self) -> None:
+        """Stop counting time, until `start`: training is over, or interrupted."""
+        self._count_time()
+        self._runs = False
+
+    def _count_time(self) -> None:
+        now = self._clock()
+        if self._runs:
+            self.meter.add_seconds(now - self._tick)
+        self._tick = now
 
     def read_masks(self) -> None:
         """Move counts that are still on an accelerator here; waits for it."""
@@ -239,9 +248,7 @@ class RunWatch:
                 rank did not answer, in which case this rank's share stands in for the others' and is marked so.
         """
         self.read_masks()
-        now = self._clock()
-        self.meter.add_seconds(now - self._tick)
-        self._tick = now
+        self._count_time()
         if self.meter.world_size == 1:
             return {"meter": self.meter.state_dict(), "exact": True}
         mine = self.meter.pending
