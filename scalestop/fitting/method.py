@@ -138,7 +138,7 @@ class MethodFit:
 
     def law_of(self, constants: Array, info: LawInfo) -> ScalingLaw:
         """Return a law whose constants are arrays, one value for each row of `constants` (M, p)."""
-        estimate = dict(zip(self.names, (float(v) for v in self.estimate), strict=True))
+        estimate: dict[str, Any] = dict(zip(self.names, self.estimate.tolist(), strict=True))
         law = copy.copy(self.law_class(info=info, **estimate, **self.fixed))
         for name, column in zip(self.names, constants.T, strict=True):
             # not through the constructor: a refit may end on a bound that it refuses, such as E = 0

@@ -183,7 +183,8 @@ def _canonical(raw: Mapping[str, Any], source: str, loss: str) -> dict[str, Any]
 
 
 def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    # a run record's own `params` are its parameters by role; its N is `num_params`
+    return value is None or isinstance(value, Mapping) or (isinstance(value, str) and not value.strip())
 
 
 def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
