@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from scalestop.horizons import Scheduled
 from scalestop.planning.plan import Plan
 from scalestop.planning.rule import StopReason
 
@@ -208,9 +209,20 @@ def conflicts(trainer: Any, plan: Plan) -> list[str]:
     return lines
 
 
-def schedules(trainer: Any) -> list[tuple[Any, str, int]]:
-    """The run's learning-rate schedulers, each with its interval (`step` or `epoch`) and frequency."""
-    return [(c.scheduler, str(c.interval), int(c.frequency)) for c in trainer.lr_scheduler_configs]
+def schedules(trainer: Any) -> list[Scheduled]:
+    """The run's learning-rate schedulers, and how often the Trainer steps each."""
+    found = []
+    for config in trainer.lr_scheduler_configs:
+        frequency, batches = max(1, int(config.frequency)), accumulation(trainer)
+        if not trainer.lightning_module.automatic_optimization:
+            steps = math.nan  # the module steps them itself
+        elif str(config.interval) == "step":
+            # Lightning counts the frequency in batches, and looks only where an optimizer step was taken
+            steps = math.lcm(frequency, batches) / batches
+        else:
+            steps = frequency * steps_per_epoch(trainer)
+        found.append(Scheduled(config.scheduler, steps))
+    return found
 
 
 def steps_per_epoch(trainer: Any) -> float:

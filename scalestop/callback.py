@@ -6,6 +6,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from scalestop.accounting.tokens import (
 )
 from scalestop.errors import InputError
 from scalestop.gate import Gate
+from scalestop.horizons import Scheduled, budget_schedules, decay_note, horizon_conflicts
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.metrics import delivered, progress, run_metrics
 from scalestop.planning.budget import Budget, BudgetLike
@@ -36,8 +38,9 @@ from scalestop.planning.plan import Plan, budget_limits, make_plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
 from scalestop.records import build_record, describe_end, law_fingerprint
-from scalestop.schedule import BudgetLR, planned_steps
+from scalestop.schedule import BudgetLR, begin_branch
 from scalestop.stopping import StopDecision
+from scalestop.undecayed import RecordsLike, read_records, undecayed_penalty
 from scalestop.watch import RunWatch
 
 _SAVE_TOGETHER_SECONDS = 20.0
@@ -76,6 +79,9 @@ class ComputeOptimalStopping(Callback):
         mfu: Share of the peak that training reaches; with the peak, turns time and money into FLOPs for the plan.
         usd_per_device_hour: Price of a device-hour, for budgets in money.
         until: Metrics that a compute-optimal stop waits for, such as `{"val_accuracy": ">= 0.4"}`.
+        records: Finished runs: a record file, a `.jsonl`, a folder or a glob. Where they tell, the plan says what an
+            undecayed learning rate will cost; see `undecayed_penalty`.
+        anneal: Bring `BudgetLR` down from where the checkpoint stands; `decay_to` sets it.
         loss_metric: Logged metric that is the run's loss; `val_loss`, `train_loss` or `loss` if None.
         name: Tells several of these callbacks in one Trainer apart.
         save_checkpoint: Whether to save a checkpoint at the stop; None saves unless checkpointing is disabled.
@@ -109,6 +115,8 @@ class ComputeOptimalStopping(Callback):
         mfu: float | None = None,
         usd_per_device_hour: float | None = None,
         until: Mapping[str, str] | None = None,
+        records: RecordsLike | None = None,
+        anneal: bool = False,
         loss_metric: str | None = None,
         name: str | None = None,
         save_checkpoint: bool | None = None,
@@ -123,6 +131,8 @@ class ComputeOptimalStopping(Callback):
         self.rule = StopRule(tolerance, oversize_factor, oversized, undersized, stop_at, overshoot)
         self.name = name
         self._gate = Gate.parse(until)
+        self._penalty = None if records is None else undecayed_penalty(read_records(records))
+        self._anneal = anneal
         self._peak = parse_flops_per_second(peak_flops_per_second)
         self._mfu, self._price = mfu, usd_per_device_hour
         self._given_tokens_per_step = tokens_per_step
@@ -146,6 +156,8 @@ class ComputeOptimalStopping(Callback):
         """The counts and the rule at work; None before `fit`."""
         self._restored: dict[str, Any] = {}
         self._run = uuid.uuid4().hex
+        self._scheduled: list[Scheduled] = []
+        self._schedules: list[BudgetLR] = []
         self._curve: list[tuple[int, float]] = []
         self._peak_lr = 0.0
         self._world = 1
@@ -238,9 +250,14 @@ class ComputeOptimalStopping(Callback):
         assert self.watch is not None
         self._take_up_state()  # some strategies restore callbacks only after on_fit_start
         self.plan = self._make_plan(self._given_tokens_per_step or self._peek_tokens_per_step(trainer), self._speed())
-        self._schedules = [s for s, _, _ in _trainer.schedules(trainer) if isinstance(s, BudgetLR)]
+        self._scheduled = _trainer.schedules(trainer)
+        self._schedules = [found for item in self._scheduled for found in budget_schedules(item.scheduler)]
+        if self._anneal and begin_branch(self._schedules, progress(self.plan.limits, self.usage)):
+            self._run = trainer.strategy.broadcast(uuid.uuid4().hex)  # a run of its own from here on
+        if note := decay_note(self._scheduled, self.plan, self._penalty):
+            self.plan = replace(self.plan, warnings=(*self.plan.warnings, note))
         self._reporter.say(f"plan\n{self.plan}")
-        for line in (*_trainer.conflicts(trainer, self.plan), *self._schedule_conflicts(trainer)):
+        for line in (*_trainer.conflicts(trainer, self.plan), *self._schedule_conflicts()):
             self._reporter.warn(line)
         if self.plan.too_large and self.rule.oversized == "warn":
             self._reporter.warn(f"N is {self.plan.size_ratio:.2f} N_opt; training on, as oversized='warn' asks")
@@ -272,12 +289,12 @@ class ComputeOptimalStopping(Callback):
         logs = trainer.log_every_n_steps > 0 and watch.meter.optimizer_steps % trainer.log_every_n_steps == 0
         if self._due or logs:
             self._look(trainer)
-            if logs or self.decision.stop:
-                self._report(trainer)
-            if self.decision.stop and self._stop_saved_at is None:
-                self._save_stop(trainer)
         if self._schedules:
-            self._tell_time()
+            self._tell_time()  # before the stop is saved, so that its file holds the rate it ended with
+        if logs or (self._due and self.decision.stop):
+            self._report(trainer)
+        if self.decision.stop and self._stop_saved_at is None:
+            self._save_stop(trainer)
 
     def _close_batch(self, trainer: Any) -> None:
         """Count the batch, and the optimizer step if it made one."""
@@ -379,17 +396,16 @@ class ComputeOptimalStopping(Callback):
             return None
         return tokens * _trainer.accumulation(trainer) * _trainer.data_parallel_size(trainer) or None
 
-    def _schedule_conflicts(self, trainer: Any) -> list[str]:
-        """Say where a schedule of the user's own ends elsewhere than the run."""
+    def _schedule_conflicts(self) -> list[str]:
+        """Say where a learning-rate schedule does not fit the run."""
         assert self.plan is not None
-        lines, stop = [], self.plan.stop_step
-        for scheduler, interval, frequency in _trainer.schedules(trainer):
-            steps = planned_steps(scheduler, interval, frequency, _trainer.steps_per_epoch(trainer))
-            if steps and stop and abs(steps / stop - 1) > 0.05:
-                lines.append(
-                    f"{type(scheduler).__name__} is made for {steps:,} steps, the run stops at about {stop:,}: the "
-                    f"learning rate will not end where the run ends; return scalestop.BudgetLR instead"
-                )
+        lines = horizon_conflicts(self._scheduled, self.plan)
+        waits = self._gate.conditions and self.plan.target_tokens is not None
+        if waits and any(schedule.floor == 0 for schedule in self._schedules):
+            lines.append(
+                "until: past the compute-optimal point BudgetLR's rate is 0, so a metric that is not good enough there "
+                "cannot get better; give BudgetLR a floor, such as 0.1"
+            )
         return lines
 
     def _tell_time(self) -> None:
@@ -397,7 +413,7 @@ class ComputeOptimalStopping(Callback):
         assert self.plan is not None and self.watch is not None
         for schedule in self._schedules:
             limits = self.plan.limits if schedule.horizon is None else budget_limits(schedule.horizon)
-            schedule.advance(progress(limits, self.watch.estimate()))
+            schedule.advance(progress(limits, self.watch.estimate()), self.name or "")
 
     def _on_optimizer_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Note that weights moved: after a skipped training step there is nothing to step with."""
@@ -454,7 +470,8 @@ class ComputeOptimalStopping(Callback):
             self.plan = self._make_plan(tokens, self.plan.speed)
             where = f"{self.plan.stop_reason} after about step {self.plan.stop_step:,}" if self.plan.stop_step else "?"
             self._reporter.say(f"the first step took {tokens:,} tokens; expected stop: {where}")
-            for line in _trainer.conflicts(trainer, self.plan):
+            late = horizon_conflicts(self._scheduled, self.plan) if expected is None else []
+            for line in (*_trainer.conflicts(trainer, self.plan), *late):
                 self._reporter.warn(line)
 
     # ---- telling and keeping

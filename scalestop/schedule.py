@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from torch.optim import Optimizer
@@ -14,7 +15,7 @@ from scalestop.planning.budget import Budget, BudgetLike
 
 Shape = Literal["linear", "1-sqrt", "cosine", "square"]
 
-_START = 0.1
+_START = 0.01
 """Share of the peak rate at which warm-up begins: from zero the first step would be wasted."""
 
 _FALL: dict[str, Callable[[float], float]] = {
@@ -23,6 +24,11 @@ _FALL: dict[str, Callable[[float], float]] = {
     "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
     "square": lambda x: 1 - x * x,
 }
+
+_NO_CLOCK = (
+    "BudgetLR: nobody tells this schedule how far the run is. Add scalestop.ComputeOptimalStopping(budget) to the "
+    "Trainer's callbacks, or call advance(progress) after each step of your own loop"
+)
 
 
 def budget_factor(
@@ -53,16 +59,22 @@ class BudgetLR(LRScheduler):
     """A learning rate that follows the run's progress to its nearest stop, whatever the batches look like.
 
     Return it from `configure_optimizers` beside the optimizer, and put `ComputeOptimalStopping` into the Trainer: the
-    callback binds the two. The rate at any moment depends on progress alone: tokens of D_opt, FLOPs, device-hours or
-    wall time used, whichever is nearest to its limit. So it ends where the run ends under ragged batches,
-    accumulation, resumes and other world sizes. Raise the budget of a run that is resumed and its progress falls
-    back: the rate returns to the plateau, and the decay comes when the new end comes.
+    callback tells it the time. The rate of a step depends on the run's progress before it alone: tokens of D_opt,
+    FLOPs, device-hours or wall time used, whichever is nearest to its limit. So it ends where the run ends under
+    ragged batches, accumulation, resumes and other world sizes. As every limit holds back the same share for the
+    decay, a limit in time is met with the rate at its floor too, also when throughput changes on the way.
 
-    In a loop without Lightning, call `advance(progress)` after each optimizer step.
+    A resumed run with a raised budget is less far than it was: its rate is back on the plateau at once, never in a
+    second warm-up, and the decay comes when the new end comes. If the decay had begun, that is a jump upwards: better
+    go on from a checkpoint of the plateau. A budget that is lowered takes the rate down at once.
+
+    In a loop without Lightning, call `advance(progress)` after each optimizer step. As a later part of a
+    `SequentialLR`, after a warm-up counted in steps (and with `warmup=0` here), it sets the rate from its milestone on.
 
     Args:
-        optimizer: The optimizer; each param group's `lr` is its peak.
-        warmup: Share of the run in which the rate rises linearly, from a tenth of its peak.
+        optimizer: The optimizer; each param group's `lr` is its peak. A resume takes the peaks from the checkpoint,
+            as torch's own schedulers do, and the rest from here.
+        warmup: Share of the run in which the rate rises linearly, from a hundredth of its peak.
         decay: Share of the run, at its end, in which the rate falls.
         shape: How it falls: `1-sqrt`, `linear`, `cosine` or `square`.
         floor: Where it ends, as a share of the peak.
@@ -70,7 +82,7 @@ class BudgetLR(LRScheduler):
             longest run of a trunk. The run may stop before it.
 
     Raises:
-        InputError: If a share is out of range; or, at the first step, if there is no callback to tell the time.
+        InputError: If a share is out of range; or, at the second optimizer step, if nobody tells the time.
     """
 
     def __init__(
@@ -85,38 +97,97 @@ class BudgetLR(LRScheduler):
         for name, value in (("warmup", warmup), ("decay", decay), ("floor", floor)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name}: a share, between 0 and 1; got {value!r}")
-        if warmup + decay > 1:
+        if warmup + decay > 1 + 1e-9:  # 1e-9: two shares written in decimals may add up to a hair over 1
             raise InputError(f"warmup and decay: together at most the whole run; got {warmup} + {decay} > 1")
         if shape not in get_args(Shape):
             raise InputError(f"shape: one of {', '.join(get_args(Shape))}; got {shape!r}")
         self.warmup, self.decay, self.shape, self.floor = warmup, decay, shape, floor
         self.horizon = None if horizon is None else Budget.parse(horizon)
-        if self.horizon is not None and self.horizon.flops is None and self.horizon.tokens is None:
-            raise InputError(f"horizon: an amount of FLOPs or tokens; got {str(self.horizon)!r}")
+        if self.horizon is not None:
+            given = {name for name, value in vars(self.horizon).items() if value is not None}
+            if not given <= {"flops", "tokens"}:
+                raise InputError(f"horizon: an amount of FLOPs or tokens; got {str(self.horizon)!r}")
+        self._clocks: dict[str, float] = {}
         self._progress = 0.0
-        self._bound = False
+        self._warm = warmup == 0
+        self._decay_start: float | None = None
+        self._blind_steps = 0
         super().__init__(optimizer)
+        me = weakref.ref(self)  # the optimizer may outlive its schedule
+        optimizer.register_step_pre_hook(lambda *_: schedule._check_clock() if (schedule := me()) is not None else None)
 
     @property
     def progress(self) -> float:
         """Where the clock stands: 0 at the start of the run, 1 at its end."""
         return self._progress
 
-    def bind(self) -> None:
-        """Say that somebody will tell the time with `advance`."""
-        self._bound = True
+    @property
+    def factor(self) -> float:
+        """The rate of the coming step, as a share of its peak."""
+        return self.factor_at(self._progress)
 
-    def advance(self, progress: float) -> None:
-        """Set the clock, and with it the rate of the next optimizer step.
+    def factor_at(self, progress: float) -> float:
+        """Return the rate at a point of the run, as a share of its peak.
 
         Args:
             progress: How far the run is, 0 to 1.
         """
-        self._bound = True
-        self._progress = float(progress)
+        decay = self.decay if self._decay_start is None else 1 - self._decay_start
+        return budget_factor(progress, 0.0 if self._warm else self.warmup, decay, self.shape, self.floor)
+
+    @property
+    def decay_start(self) -> float:
+        """Progress at which the decay begins."""
+        return 1 - self.decay if self._decay_start is None else self._decay_start
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether `decay_from_here` has been called, before or after a resume."""
+        return self._decay_start is not None
+
+    def decay_from_here(self) -> None:
+        """Let the decay begin where the clock stands and end with the run: a branch off a trunk's plateau."""
+        self._decay_start, self._warm = min(self._progress, 1.0), True
+
+    def advance(self, progress: float, clock: str = "") -> None:
+        """Set a clock, and with it the rate of the next optimizer step.
+
+        Args:
+            progress: How far the run is, 0 to 1.
+            clock: Name of the clock. Where there are several, the one that is furthest counts.
+
+        Raises:
+            InputError: If progress is not a number.
+        """
+        if math.isnan(progress):
+            raise InputError("progress: how far the run is, 0 to 1; got nan")
+        self._clocks[clock] = float(progress)
+        self._set(max(self._clocks.values()))
+
+    def _set(self, progress: float) -> None:
+        self._progress = progress
+        self._warm = self._warm or progress >= self.warmup
+        if self.last_epoch < 0:  # waits in a SequentialLR for its milestone
+            return
+        self._take_in_new_groups()
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            _set_rate(group, rate)
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+            if hasattr(group["lr"], "fill_"):  # a tensor rate, for a capturable or compiled optimizer
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def _take_in_new_groups(self) -> None:
+        """A group added in mid-run, as finetuning callbacks do, has its rate as its peak."""
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            self.base_lrs.append(float(group.setdefault("initial_lr", float(group["lr"]))))
+
+    def _check_clock(self) -> None:
+        if self._clocks:
+            return
+        self._blind_steps += 1
+        if self._blind_steps > 1:
+            raise InputError(_NO_CLOCK)
 
     def step(self, epoch: int | None = None) -> None:
         """Do nothing but count: the clock is not the number of calls.
@@ -124,82 +195,73 @@ class BudgetLR(LRScheduler):
         Raises:
             InputError: If nobody tells the time.
         """
-        if self.last_epoch >= 0 and not self._bound:
-            raise InputError(
-                "BudgetLR: nobody tells this schedule how far the run is. Add scalestop.ComputeOptimalStopping(budget) "
-                "to the Trainer's callbacks, or call advance(progress) after each step of your own loop"
-            )
-        self.last_epoch += 1
+        if self.last_epoch >= 0 and not self._clocks:
+            raise InputError(_NO_CLOCK)
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._step_count = getattr(self, "_step_count", 0) + 1
         if self.last_epoch == 0:
-            bound = self._bound
-            self.advance(self._progress)
-            self._bound = bound
+            self._set(self._progress)
 
     def get_lr(self) -> list[Any]:
         """Return each param group's rate at the present progress."""
-        factor = budget_factor(self._progress, self.warmup, self.decay, self.shape, self.floor)
-        return [base * factor for base in self.base_lrs]
+        return [float(base) * self.factor for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the clock and the peaks; warm-up, decay and shape are the code's to say, also after a resume."""
         return {
             "progress": self._progress,
+            "warm": self._warm,
+            "decay_start": self._decay_start,
             "base_lrs": [float(rate) for rate in self.base_lrs],
             "last_epoch": self.last_epoch,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up a saved clock."""
-        self._progress = state_dict["progress"]
+        """Take up a saved clock.
+
+        Raises:
+            InputError: If the optimizer has fewer param groups than the one that was saved.
+        """
+        groups, saved = len(self.optimizer.param_groups), len(state_dict["base_lrs"])
+        if saved > groups:
+            raise InputError(f"BudgetLR: the checkpoint has rates for {saved} param groups, the optimizer {groups}")
         self.base_lrs = list(state_dict["base_lrs"])
         self.last_epoch = state_dict["last_epoch"]
-        bound = self._bound
-        self.advance(self._progress)
-        self._bound = bound
+        self._warm, self._decay_start = state_dict["warm"], state_dict["decay_start"]
+        self._set(state_dict["progress"])
 
 
-def _set_rate(group: dict[str, Any], rate: float) -> None:
-    if hasattr(group["lr"], "fill_"):  # a tensor rate, for a capturable optimizer
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
-
-
-def planned_steps(scheduler: Any, interval: str, frequency: int, steps_per_epoch: float) -> int | None:
-    """Return the optimizer step at which a scheduler's own horizon lies; None for one that has none or hides it.
+def begin_branch(schedules: Sequence[BudgetLR], progress: float) -> bool:
+    """Let each schedule's decay begin where its checkpoint stands; leave a branch that is resumed as it was.
 
     Args:
-        scheduler: A torch scheduler: cosine annealing, one-cycle, linear, polynomial, a chain or sequence of those, or
-            a lambda made by `functools.partial` with `num_training_steps`, as transformers' schedules are.
-        interval: `step` or `epoch`: what one call stands for.
-        frequency: Intervals between calls.
-        steps_per_epoch: Optimizer steps in an epoch.
+        schedules: As restored from the checkpoint, before any clock has told them the time.
+        progress: How far the checkpoint is on the way to the branch's end.
+
+    Returns:
+        Whether a branch begins here, rather than being resumed.
+
+    Raises:
+        InputError: If there is nothing to bring down, or not from here.
     """
-    calls = _planned_calls(scheduler)
-    if calls is None:
-        return None
-    steps = calls * max(1, frequency) * (1 if interval == "step" else steps_per_epoch)
-    return round(steps) if math.isfinite(steps) else None
-
-
-def _planned_calls(scheduler: Any) -> int | None:
-    if type(scheduler).__name__ == "CosineAnnealingWarmRestarts":
-        return None
-    for name in ("T_max", "total_steps", "total_iters"):
-        if isinstance(getattr(scheduler, name, None), int):
-            # LinearLR and ConstantLR that rise to the peak are a warm-up, no horizon
-            rises = getattr(scheduler, "end_factor", None) == 1.0 or type(scheduler).__name__ == "ConstantLR"
-            return None if rises else int(getattr(scheduler, name))
-    parts = getattr(scheduler, "_schedulers", None)
-    if parts:
-        milestones = getattr(scheduler, "_milestones", None)
-        last = _planned_calls(parts[-1])
-        if milestones:
-            return None if last is None else int(milestones[-1]) + last
-        return max((calls for part in parts if (calls := _planned_calls(part)) is not None), default=None)
-    for function in getattr(scheduler, "lr_lambdas", ()):
-        total = (getattr(function, "keywords", None) or {}).get("num_training_steps")
-        if isinstance(total, int):
-            return total
-    return None
+    if not schedules:
+        raise InputError(
+            "decay_to: configure_optimizers returns no scalestop.BudgetLR, so there is no rate to bring down"
+        )
+    if progress <= 0:
+        raise InputError("decay_to: the run starts from nothing; give the trunk's checkpoint to fit, as ckpt_path")
+    if all(schedule.is_branch for schedule in schedules):
+        return False
+    if progress >= 1:
+        raise InputError(
+            f"decay_to: the checkpoint has already seen {progress:.3g} times the branch's tokens; take an earlier one"
+        )
+    for schedule in schedules:
+        if schedule.factor < 1:
+            raise InputError(
+                f"decay_to: at the checkpoint the rate is {schedule.factor:.3g} of its peak, not on its plateau; take "
+                f"a checkpoint from after the warm-up and before the decay"
+            )
+        schedule.advance(progress)
+        schedule.decay_from_here()
+    return True

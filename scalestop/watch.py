@@ -213,15 +213,20 @@ class RunWatch:
     def estimate(self) -> Usage:
         """Return what the run has used by now, the same on every rank and without a reduction.
 
-        On one rank it is exact but for masks still on an accelerator. Over several it goes on from the last look at
-        the pace between the last two.
+        On one rank it is exact but for masks still on an accelerator, of which as much is taken for padding as of
+        those before. Over several it goes on from the last look at the pace between the last two.
         """
         if self.meter.world_size == 1:
             usage = self.meter.usage
-            waiting = self._masks.processed
-            if not waiting:
-                return usage
-            return replace(usage, tokens_non_padding=usage.tokens_non_padding + waiting)
+            since = self._clock() - self._tick
+            read = usage.tokens - self._masks.processed
+            real = usage.tokens_non_padding / read if read > 0 else 1.0
+            return replace(
+                usage,
+                tokens_non_padding=usage.tokens_non_padding + round(self._masks.processed * real),
+                seconds=usage.seconds + since,
+                device_seconds=usage.device_seconds + since,
+            )
         steps = self.meter.optimizer_steps - self._looked.optimizer_steps
         pace = self._pace
         if steps == 0 or pace.optimizer_steps == 0:
