@@ -118,12 +118,12 @@ def test_refusals_say_what_was_got_and_what_to_write(text, why):
 
 @given(st.text(max_size=30) | st.from_regex(r"[0-9]{1,4}(\.[0-9]+)? ?[A-Za-z$/-]{0,12}", fullmatch=True))
 def test_any_text_is_read_or_refused(text):
+    message = ""
     try:
-        amount = parse(text)
+        parse(text)
     except InputError as error:
-        assert repr(text) in str(error)
-    else:
-        assert isinstance(amount, Quantity)
+        message = str(error)
+    assert message == "" or message.startswith(f"budget: cannot use {text!r}: ")
 
 
 @given(st.integers(-(10**60), 10**60), st.sampled_from([Dimension.FLOPS, Dimension.TOKENS, Dimension.FLOPS_PER_SECOND]))
