@@ -16,10 +16,10 @@ from pytorch_lightning.loggers import CSVLogger
 from scalestop.callback import ComputeOptimalStopping
 from scalestop.commands._parser import build, new_parser, parse
 from scalestop.errors import InputError, ScalestopWarning
-from scalestop.laws import get_law
 from scalestop.lab.data import TextData
 from scalestop.lab.dims import GPTDims, dims_for
 from scalestop.lab.tiny_gpt import TinyGPT
+from scalestop.laws import get_law
 from scalestop.planning.allocation import allocate, flops_of
 from scalestop.planning.budget import Budget
 

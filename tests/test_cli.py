@@ -1,0 +1,170 @@
+"""The command line, as a user meets it: real processes, their output and their exit codes."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scalestop import RunRecord
+from scalestop.cli import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent
+
+
+def scalestop(*words, cwd=None, **kwargs):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **kwargs.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, "-m", "scalestop.cli", *words],
+        cwd=cwd or ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **kwargs,
+    )
+
+
+def said(capsys, *words):
+    code = main(words)
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help_and_prints_its_config(command):
+    shown = scalestop(command, "--help")
+    assert shown.returncode == 0
+    assert f"usage: scalestop {command}" in shown.stdout
+    assert "--config" in shown.stdout and "--print_config" in shown.stdout
+
+
+def test_no_argument_tells_what_there_is(capsys):
+    code, out, _ = said(capsys)
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("plam",), ("plam", "plan")),
+        (("plan",), ("budget",)),
+        (("plan", "--budget", "1e15 FLOP/s"), ("1e15 FLOP/s", "rate")),
+        (("plan", "--budget", "1e18 FLOPs", "--law", "chinchila"), ("chinchila", "chinchilla")),
+        (("plan", "--budget", "1e18 FLOPs", "--params", "many"), ("params", "many")),
+        (("plan", "--bugdet", "1e18"), ("--bugdet",)),
+        (("plan", "--budget", "1e18", "--oversized", "maybe"), ("oversized", "maybe")),
+        (("laws", "show", "nope"), ("nope",)),
+        (("laws", "shout"), ("shout",)),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(capsys, words, names):
+    code, out, err = said(capsys, *words)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("scalestop: error: ")
+    assert all(name in err for name in names)
+
+
+def test_bad_input_to_train_ends_before_any_file_is_made(tmp_path):
+    for words in (("--budget", "2B"), ("--model.nun_params", "3"), ("--model.num_params", "3", "--model.width", "8")):
+        result = scalestop("train", *words, cwd=tmp_path)
+        assert result.returncode == 2, result.stderr
+        assert "Traceback" not in result.stderr
+        assert result.stderr.strip().count("\n") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_as_text_and_as_json(capsys):
+    code, out, _ = said(capsys, "plan", "--budget", "1 PF-days", "--params", "750M", "--tokens_per_step", "524288")
+    assert code == 0
+    assert "N_opt 793M" in out and "right-sized" in out and "COMPUTE_OPTIMAL after step 34,644" in out
+    code, out, _ = said(capsys, "plan", "--budget", "1 PF-days", "--params", "750M", "--json")
+    data = json.loads(out)
+    assert data["allocation"]["num_params"] == pytest.approx(7.93e8, rel=1e-3)
+    assert data["verdict"] == "right-sized" and data["stop_reason"] == "COMPUTE_OPTIMAL"
+
+
+def test_plan_takes_a_config_file(tmp_path, capsys):
+    config = tmp_path / "plan.yaml"
+    config.write_text("budget: 5e20 FLOPs\nlaw: chinchilla\n")
+    _, from_file, _ = said(capsys, "plan", "--config", str(config))
+    _, from_words, _ = said(capsys, "plan", "--budget", "5e20 FLOPs", "--law", "chinchilla")
+    assert from_file == from_words and "chinchilla" in from_file
+
+
+def test_plan_starts_fast_and_without_torch():
+    script = (
+        "import sys; from scalestop.cli import main; code = main(['plan', '--budget', '1e21 FLOPs']);"
+        "sys.exit(code or ('torch' in sys.modules) or ('matplotlib' in sys.modules))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # processor time, not wall time: 0.5 s is promised, and a slow machine gets twice that
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_laws_list_and_show(capsys):
+    _, out, _ = said(capsys, "laws", "list")
+    assert all(name in out for name in ("besiroglu", "kaplan-presentation", "stdlib-bytes"))
+    _, out, _ = said(capsys, "laws", "show", "kaplan-presentation")
+    assert "off by 86,400" in " ".join(out.split())
+    _, out, _ = said(capsys, "laws", "show", "besiroglu", "--json")
+    assert json.loads(out)["constants"]["A"] == 482.00572
+
+
+def test_train_stops_where_its_plan_said(tmp_path):
+    result = scalestop("train", "--budget", "2e10 FLOPs", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    record = RunRecord.load(tmp_path / "runs" / "version_0" / "scalestop.json")
+    assert record.stop_reason == "COMPUTE_OPTIMAL"
+    assert record.usage["optimizer_steps"] == record.plan["stop_step"]
+    per_step = record.plan["tokens_per_step"]
+    assert 0 <= record.num_tokens - record.plan["target_tokens"] < per_step
+    assert record.loss_name == "val_loss" and record.lr_decayed
+    assert f"after step {record.plan['stop_step']:,}" in result.stdout
+    assert "scalestop: COMPUTE_OPTIMAL: " in result.stdout
+    assert list((tmp_path / "runs" / "version_0" / "checkpoints").glob("scalestop-stop-*.ckpt"))
+
+
+def test_train_refuses_an_oversized_model_without_a_step(tmp_path):
+    result = scalestop("train", "--budget", "2e10 FLOPs", "--model.num_params", "200000", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    record = RunRecord.load(tmp_path / "runs" / "version_0" / "scalestop.json")
+    assert record.stop_reason == "MODEL_OVERSIZED"
+    assert record.usage["optimizer_steps"] == record.num_tokens == 0
+
+
+def test_train_spends_its_budget_on_a_small_model(tmp_path):
+    result = scalestop("train", "--budget", "1e10 FLOPs", "--model.num_params", "5000", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    record = RunRecord.load(tmp_path / "runs" / "version_0" / "scalestop.json")
+    assert record.stop_reason == "BUDGET_EXHAUSTED"
+    assert 10**10 <= record.flops < 10**10 + 6 * record.num_params * record.plan["tokens_per_step"]
+
+
+def test_train_goes_on_from_a_run_whose_budget_is_raised(tmp_path):
+    words = ("--model.num_params", "5000", "--data.batch_size", "4")
+    scalestop("train", "--budget", "2e9 FLOPs", *words, cwd=tmp_path)
+    folder = tmp_path / "runs" / "version_0"
+    stop = next((folder / "checkpoints").glob("scalestop-stop-*.ckpt"))
+    first = RunRecord.load(folder / "scalestop.json")
+    result = scalestop("train", "--budget", "4e9 FLOPs", *words, "--resume", str(stop), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    second = RunRecord.load(folder / "scalestop.json")
+    assert first.run == second.run
+    assert 2 * 10**9 <= first.flops < 4 * 10**9 <= second.flops
+    assert second.flops == 6 * second.num_params * second.usage["tokens"]
+
+
+def test_audit_shows_attention(capsys):
+    code, out, _ = said(capsys, "audit", "--model.num_params", "50000")
+    assert code == 0
+    assert "charged by 6N" in out and "blocks.*" in out
