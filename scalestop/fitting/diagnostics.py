@@ -15,7 +15,7 @@ OUTLIER_SCORE = 5.0
 """Robust standard deviations off the law at which a run is named."""
 
 LEVERAGE_SHARE = 0.5
-"""Standard errors by which one run may move a constant before it is named."""
+"""Standard errors by which one run of many may move a constant before it is named."""
 
 _SHOWN = 5
 
@@ -227,7 +227,9 @@ def fit_findings(
         found.append(
             Finding("outliers", "warning", f"{len(outliers)} runs lie far off the law, and were kept: {shown}{more}.")
         )
-    heavy = [entry for entry in leverage if entry.standard_errors > LEVERAGE_SHARE]
+    # of R equal runs each moves a constant by about 1/sqrt(R) standard errors, some by three times that
+    usual = 4 / np.sqrt(max(len(leverage), 1))
+    heavy = [entry for entry in leverage if entry.standard_errors > max(LEVERAGE_SHARE, usual)]
     if heavy:
         shown = "; ".join(
             f"{e.run} moves {e.constant} by {e.shift:+.3g} ({e.standard_errors:.1f} standard errors)" for e in heavy[:3]

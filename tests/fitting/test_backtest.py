@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fitting_data import surface_runs
+
+from scalestop.errors import InputError
+from scalestop.fitting import backtest, fit_law
+from scalestop.laws import LawInfo, ParametricLaw
+
+TRUTH = ParametricLaw(LawInfo("truth", "total", "made up"), E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
+
+
+@pytest.fixture(scope="module")
+def rolling():
+    return backtest(surface_runs(80, noise=0.003, seed=1), bootstrap=100)
+
+
+def test_every_prediction_is_of_a_dearer_run_by_the_law_of_cheaper_ones(rolling) -> None:
+    runs = surface_runs(80, noise=0.003, seed=1)
+    flops = 6 * runs["params"] * runs["tokens"]
+    assert len(rolling.cuts) == 4
+    assert list(rolling.cuts) == sorted(rolling.cuts)
+    for prediction in rolling.predictions:
+        assert prediction.factor > 1
+        cut = prediction.flops / prediction.factor
+        assert min(abs(c / cut - 1) for c in rolling.cuts) < 1e-9
+    cut = rolling.cuts[1]
+    seen = flops <= cut * (1 + 1e-9)
+    law = fit_law({name: column[seen] for name, column in runs.items()}, bootstrap=20).law
+    mine = [p for p in rolling.predictions if p.flops / p.factor == pytest.approx(cut)]
+    assert len(mine) == np.sum(~seen)
+    for prediction in mine:
+        row = int(prediction.run.split()[-1])
+        assert prediction.measured == runs["loss"][row]
+        assert prediction.predicted == pytest.approx(law.loss(runs["params"][row], runs["tokens"][row]), rel=1e-6)
+
+
+def test_errors_are_those_of_the_noise_and_intervals_hold(rolling) -> None:
+    assert rolling.mean_abs_relative < 0.01
+    assert 0.8 <= rolling.coverage <= 1.0
+    assert sum(part.count for part in rolling.by_factor()) == len(rolling.predictions)
+
+
+def test_groups_sum_up_their_predictions(rolling) -> None:
+    part = rolling.by_factor()[0]
+    group = [p for p in rolling.predictions if part.low < p.factor <= part.high]
+    assert part.count == len(group)
+    assert part.mean_abs_error == pytest.approx(np.mean([abs(p.predicted - p.measured) for p in group]))
+    assert part.worst_relative == pytest.approx(max(abs(p.predicted / p.measured - 1) for p in group))
+    assert part.coverage == np.mean([p.interval[0] <= p.measured <= p.interval[1] for p in group])
+    assert str(rolling).splitlines()[1].startswith("x1 to x2")
+
+
+def test_held_out_runs_are_the_ones_predicted() -> None:
+    runs = surface_runs(60, seed=2)
+    held = 6 * runs["params"] * runs["tokens"] > 1e21
+    found = backtest({**runs, "held_out": held}, bootstrap=50)
+    assert len(found.predictions) == held.sum()
+    assert {p.measured for p in found.predictions} == set(runs["loss"][held])
+    same = backtest(runs, train=~held, bootstrap=50)
+    assert [p.predicted for p in same.predictions] == pytest.approx([p.predicted for p in found.predictions], rel=1e-9)
+
+
+def test_what_cannot_be_tested_is_refused() -> None:
+    with pytest.raises(InputError, match="method: 'isoflop' allocates but predicts no loss; use 'parametric'"):
+        backtest(surface_runs(40), "isoflop")
+    with pytest.raises(InputError, match="a backtest needs at least 10 runs, to fit some and hold some back; got 9"):
+        backtest(surface_runs(9))
+    with pytest.raises(InputError, match="train: some runs must be fitted and some held back; got all of one kind"):
+        backtest(surface_runs(20), train=np.ones(20, dtype=bool))
+    with pytest.raises(InputError, match=r"train: expected 20 booleans, one a usable run; got int64 \(20,\)"):
+        backtest(surface_runs(20), train=np.ones(20, dtype=int))
+
+
+@pytest.mark.parametrize("which", ["five runs", "all small runs"])
+def test_gadres_small_runs_foretell_the_large_ones_to_the_published_error(
+    gadre: dict[str, np.ndarray], which: str
+) -> None:
+    """Gadre et al. 2024: five small RedPajama runs predict 1.4B at D/N 640 to 0.71 % and 6.9B at 20 to 0.73 %."""
+    chosen = gadre["train_set"] == "rpj"
+    runs = {name: column[chosen] for name, column in gadre.items()}
+    ratio, millions = np.round(runs["token_multiplier"]), np.round(runs["n_params"] / 1e6)
+    small = millions <= 412
+    fitted = small if which == "all small runs" else (small & (ratio == 20)) | ((millions == 11) & (ratio == 320))
+    used = fitted | ~small
+    table = {"params": runs["n_params"][used], "tokens": runs["n_tokens"][used], "loss": runs["loss"][used]}
+    # the paper's law ties alpha = beta
+    found = backtest({**table, "run": runs["name"][used]}, train=fitted[used], tied=True, bootstrap=100)
+    error = {p.run: abs(p.relative_error) for p in found.predictions}
+    assert error["rpj-open_lm_1b-32.0"] <= 0.0071
+    assert error["rpj-open_lm_7b-1.0"] <= 0.0073
+    assert found.coverage == 1.0

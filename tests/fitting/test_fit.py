@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fitting_data import surface_runs
+
+from scalestop.errors import InputError, ScalestopWarning
+from scalestop.fitting import LawFit, fit_law
+from scalestop.fitting.fit import exponent
+from scalestop.laws import get_law
+from scalestop.planning.allocation import allocate
+
+TRUTH = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
+
+
+@pytest.fixture(scope="module")
+def fit() -> LawFit:
+    return fit_law(surface_runs(80), bootstrap=400)
+
+
+def test_constants_come_with_intervals_that_hold_the_truth(fit: LawFit) -> None:
+    assert list(fit.intervals) == ["E", "A", "B", "alpha", "beta", "a", "b"]
+    # A and B are hardly known one by one, the others are
+    for name in ("E", "alpha", "beta"):
+        assert fit.intervals[name].estimate == pytest.approx(TRUTH[name], rel=0.15)
+    wide = fit_law(surface_runs(80), bootstrap=400, level=0.99).intervals
+    for name, value in TRUTH.items():
+        assert value in wide[name]
+        assert wide[name].low < fit.intervals[name].low < fit.intervals[name].high < wide[name].high
+
+
+def test_exponents_are_those_of_the_constants(fit: LawFit) -> None:
+    alpha, beta = (fit.raw.draws[:, i] for i in (3, 4))
+    assert fit.intervals["a"].percentile == pytest.approx(np.quantile(beta / (alpha + beta), [0.05, 0.95]), rel=1e-9)
+    assert fit.intervals["a"].estimate == pytest.approx(fit.law.a, rel=1e-12)
+    assert fit.intervals["b"].estimate == pytest.approx(1 - fit.law.a, rel=1e-12)
+    assert float(exponent(get_law("chinchilla-2"), fit.table)) == pytest.approx(0.49, rel=1e-12)
+
+
+def test_the_law_says_what_it_is_and_where_it_holds(fit: LawFit) -> None:
+    info, table = fit.law.info, fit.table
+    assert info.name == "fitted-parametric"
+    assert info.source == "fitted by scalestop, method parametric, to 80 runs (records)"
+    assert info.n_counts == "total"
+    assert info.valid.num_params == (table.params.min(), table.params.max())
+    assert fit.law.uncertainty.num_runs == 80
+    assert fit.law.uncertainty.data_hash == table.data_hash
+    assert fit.law.uncertainty.intervals["E"] == (fit.intervals["E"].low, fit.intervals["E"].high)
+
+
+def test_a_saved_law_allocates_with_intervals(fit: LawFit, tmp_path: Path) -> None:
+    law = get_law(fit.law.save(tmp_path / "law.json"))
+    assert law.constants == fit.law.constants
+    ours, theirs = fit.optimum(1e21), allocate(int(1e21), law)
+    assert theirs.num_params == pytest.approx(ours.num_params.estimate, rel=1e-12)
+    # the file keeps float32 draws
+    assert theirs.params_interval == pytest.approx(ours.num_params.percentile, rel=1e-4)
+    assert theirs.tokens_interval == pytest.approx(ours.num_tokens.percentile, rel=1e-4)
+    assert (tmp_path / "law.json").stat().st_size < 40_000
+
+
+def test_a_law_keeps_a_thousand_draws_of_more() -> None:
+    fit = fit_law(surface_runs(80), bootstrap=1500)
+    assert len(fit.raw.draws) == 1500
+    assert len(fit.law.uncertainty.draws) == 1000
+
+
+def test_an_optimum_outside_the_runs_says_so(fit: LawFit) -> None:
+    assert fit.optimum(1e20).warnings == ()
+    far = fit.optimum(1e25)
+    assert any("C = 1e+25 FLOPs is 3." in line and "above the fitted range" in line for line in far.warnings)
+    assert (
+        far.num_params.high / far.num_params.low > fit.optimum(1e20).num_params.high / fit.optimum(1e20).num_params.low
+    )
+
+
+def test_a_new_runs_loss_scatters_more_than_the_law(fit: LawFit) -> None:
+    found = fit.predict(1e9, 2e10)
+    assert found.loss.estimate == pytest.approx(fit.law.loss(1e9, 2e10), rel=1e-12)
+    low, high = found.new_run
+    assert low < found.loss.low < found.loss.high < high
+    # noise of 0.5 % alone spans 2 x 1.645 x 0.5 %
+    assert (high - low) / found.loss.estimate == pytest.approx(2 * 1.645 * 0.005, rel=0.25)
+
+
+def test_the_seed_decides_and_the_order_of_runs_does_not(fit: LawFit) -> None:
+    again = fit_law(surface_runs(80), bootstrap=400)
+    np.testing.assert_array_equal(again.raw.draws, fit.raw.draws)
+    other = fit_law(surface_runs(80), bootstrap=400, seed=1)
+    assert not np.array_equal(other.raw.draws, fit.raw.draws)
+    turned = fit_law({name: column[::-1] for name, column in surface_runs(80).items()}, bootstrap=20)
+    np.testing.assert_allclose(turned.raw.estimate, fit.raw.estimate, rtol=1e-5)
+    assert turned.law.uncertainty.data_hash == fit.law.uncertainty.data_hash
+
+
+def test_points_of_one_run_are_resampled_together() -> None:
+    runs = surface_runs(40, noise=0.01, seed=2)
+    # each run given four times over under one name: no more is known than from one row a run
+    copies = [
+        {"params": n, "tokens": d, "loss": v, "run": f"run {i}"}
+        for i, (n, d, v) in enumerate(zip(*runs.values(), strict=True))
+        for _ in range(4)
+    ]
+    single, grouped = fit_law(runs, bootstrap=400), fit_law(copies, bootstrap=400)
+    nameless = fit_law([{k: v for k, v in row.items() if k != "run"} for row in copies], bootstrap=400)
+    width = {f: f_.intervals["alpha"].standard_error for f, f_ in (("s", single), ("g", grouped), ("n", nameless))}
+    assert width["g"] == pytest.approx(width["s"], rel=0.05)
+    assert width["n"] < 0.65 * width["s"]
+
+
+def test_weights_by_run_come_as_a_column_or_an_argument() -> None:
+    runs = surface_runs(60, seed=3)
+    weights = np.random.default_rng(0).integers(1, 5, 60).astype(float)
+    column, argument = fit_law({**runs, "weight": weights}, bootstrap=20), fit_law(runs, weights=weights, bootstrap=20)
+    np.testing.assert_allclose(column.raw.estimate, argument.raw.estimate, rtol=1e-12)
+    assert np.abs(column.raw.estimate - fit_law(runs, bootstrap=20).raw.estimate).max() > 1e-6
+    with pytest.raises(InputError, match=r"weights: expected 60 positive numbers, one a usable run; got shape \(59,\)"):
+        fit_law(runs, weights=weights[1:])
+    with pytest.raises(InputError, match="with some not positive or not finite"):
+        fit_law(runs, weights=-weights)
+
+
+def test_options_reach_the_law() -> None:
+    runs = surface_runs(60, seed=3)
+    tied = fit_law(runs, tied=True, irreducible=1.75, bootstrap=50, name="mine", n_counts="body")
+    assert tied.law.name == "mine"
+    assert tied.law.info.n_counts == "body"
+    assert tied.law.info.notes == ("alpha = beta was imposed.", "E was held at 1.75.")
+    assert tied.law.alpha == pytest.approx(tied.law.beta, rel=1e-12)
+    assert tied.intervals["E"].low == tied.intervals["E"].high == 1.75
+    floorless = fit_law(runs, irreducible=0.0, bootstrap=50)
+    assert floorless.law.E == 0.0
+    assert np.isfinite(floorless.law.drawn().loss(1e9, 1e10)).all()
+
+
+def test_the_fitted_scale_changes_the_objective(chinchilla: dict[str, np.ndarray]) -> None:
+    found = fit_law(chinchilla, fitted_scale=True, bootstrap=50)
+    assert found.law.constants["A"] == pytest.approx(482.006, rel=5e-4)
+    assert found.objective < -2700
+
+
+def test_progress_is_told_to_the_end() -> None:
+    told: list[tuple[int, int]] = []
+    fit_law(surface_runs(70), bootstrap=1200, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (1200, 1200)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_rows_left_out_are_warned_of_and_kept_in_the_findings() -> None:
+    runs = surface_runs(40)
+    runs["loss"][3] = np.nan
+    with pytest.warns(ScalestopWarning, match="fit_law left out 1 rows: records, row 3: loss: must be positive"):
+        fit = fit_law(runs, bootstrap=20)
+    assert fit.diagnostics.warnings[0].startswith(
+        "1 row was left out: records, row 3: loss: must be positive and finite"
+    )
+    assert len(fit.table) == 39
+
+
+def test_held_out_runs_are_not_fitted() -> None:
+    runs = surface_runs(40)
+    held = np.zeros(40, dtype=bool)
+    held[:5] = True
+    fit = fit_law({**runs, "held_out": held}, bootstrap=20)
+    part = fit_law({name: column[5:] for name, column in runs.items()}, bootstrap=20)
+    np.testing.assert_allclose(fit.raw.estimate, part.raw.estimate, rtol=1e-9)
+    assert fit.diagnostics.findings[-1].message == "5 runs are marked as held out and were not fitted."
+    with pytest.raises(InputError, match="every run is marked as held out"):
+        fit_law({**runs, "held_out": np.ones(40, dtype=bool)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "magic"}, r"method: 'magic' is not one of parametric, isoflop, envelope, kaplan, repeated"),
+        ({"bootstrap": 5}, r"bootstrap: must be a whole number of at least 20, so that tails exist; got 5"),
+        ({"level": 90}, r"level: must lie between 0 and 1, such as 0\.9; got 90"),
+        ({"delta": 0}, r"delta: must be positive, such as 1e-3; got 0"),
+        ({"irreducible": -1.0}, r"irreducible: E is at least 0 nats per token; got -1\.0"),
+        ({"irreducible": 9.0}, r"irreducible: E = 9 is not below the least loss measured"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fit_law(surface_runs(40), **change)  # type: ignore[arg-type]
+
+
+def test_runs_that_cannot_determine_a_law_are_refused() -> None:
+    with pytest.raises(InputError, match=r"5 constants need at least 6 runs; got 5\. Add runs, or hold some constants"):
+        fit_law(surface_runs(5))
+    runs = surface_runs(20)
+    with pytest.raises(InputError, match=r"N takes fewer than three values .* add runs of other params"):
+        fit_law({**runs, "params": np.full(20, 1e8)})
+    with pytest.raises(InputError, match=r"D takes fewer than three values .* add runs of other tokens"):
+        fit_law({**runs, "tokens": np.where(np.arange(20) < 9, 1e9, 2e9)})
+
+
+def test_fitting_imports_neither_torch_nor_lightning_nor_pandas() -> None:
+    code = (
+        "import sys, scalestop.fitting, scalestop.fitting.command\n"
+        "heavy = {'torch', 'pytorch_lightning', 'lightning', 'pandas', 'tensorboard', 'matplotlib'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
