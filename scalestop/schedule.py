@@ -49,10 +49,10 @@ def budget_factor(
     """
     if progress < warmup:
         return _START + (1 - _START) * max(0.0, progress) / warmup
-    if decay == 0 or progress <= 1 - decay:
+    left = max(0.0, 1 - progress)
+    if decay == 0 or left >= decay:
         return 1.0
-    into = min(1.0, (progress - (1 - decay)) / decay)
-    return floor + (1 - floor) * _FALL[shape](into)
+    return floor + (1 - floor) * _FALL[shape](1 - left / decay)
 
 
 class BudgetLR(LRScheduler):
@@ -148,6 +148,7 @@ class BudgetLR(LRScheduler):
     def decay_from_here(self) -> None:
         """Let the decay begin where the clock stands and end with the run: a branch off a trunk's plateau."""
         self._decay_start, self._warm = min(self._progress, 1.0), True
+        self._set(self._progress)
 
     def advance(self, progress: float, clock: str = "") -> None:
         """Set a clock, and with it the rate of the next optimizer step.
