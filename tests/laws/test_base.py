@@ -1,0 +1,237 @@
+"""What every law has in common: its range, its draws, its file."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scalestop.errors import InputError
+from scalestop.laws import (
+    DataConstrainedLaw,
+    KaplanLaw,
+    LawInfo,
+    ParametricLaw,
+    PowerLawAllocation,
+    ScalingLaw,
+    Uncertainty,
+    ValidRange,
+    get_law,
+    list_laws,
+)
+from scalestop.laws.base import law_from_dict
+from scalestop.laws.registry import KINDS
+
+INFO = LawInfo(
+    name="mine",
+    n_counts="body",
+    source="runs 1-9",
+    fitted_on="a test",
+    valid=ValidRange(num_params=(1e4, 1e6), flops=(1e10, 1e12)),
+    notes=("one", "two – ü"),
+)
+PARAMETRIC = {"E": 1.5, "A": 400.0, "B": 900.0, "alpha": 0.35, "beta": 0.3}
+CASES = [
+    (ParametricLaw, PARAMETRIC, {}),
+    (DataConstrainedLaw, {**PARAMETRIC, "R_D": 15.0, "R_N": 5.0}, {"unique_tokens": 1e9}),
+    (PowerLawAllocation, {"k_N": 0.1, "a": 0.5}, {}),
+    (PowerLawAllocation, {"k_N": 0.1, "a": 0.48, "k_D": 1.6, "b": 0.52}, {}),
+    (KaplanLaw, {"alpha_N": 0.08, "alpha_D": 0.1, "N_c": 6e13, "D_c": 2e13, "k_N": 1.3e9, "a": 0.73}, {}),
+]
+
+
+def drawn_law(cls, constants, fixed, draws=7):
+    rng = np.random.default_rng(0)
+    values = np.array(list(constants.values())) * np.exp(rng.normal(0, 0.05, (draws, len(constants))))
+    uncertainty = Uncertainty(
+        draws=values,
+        names=tuple(constants),
+        method="parametric",
+        num_runs=9,
+        data_hash="ab12",
+        intervals={"E": (1.4, 1.6)},
+    )
+    return cls(info=INFO, uncertainty=uncertainty, **constants, **fixed)
+
+
+@pytest.mark.parametrize(("cls", "constants", "fixed"), CASES)
+def test_drawn_answers_once_per_draw(cls, constants, fixed):
+    law = drawn_law(cls, constants, fixed)
+    drawn = law.drawn()
+    one_each = [
+        cls(info=INFO, **dict(zip(constants, map(float, row), strict=True)), **fixed) for row in law.uncertainty.draws
+    ]
+    for flops in (1e18, 1e23):
+        optima = drawn.optimal(flops)
+        assert optima.num_params == pytest.approx([one.optimal(flops).num_params for one in one_each], rel=1e-10)
+        assert optima.num_tokens == pytest.approx([one.optimal(flops).num_tokens for one in one_each], rel=1e-10)
+    assert drawn.optimal_tokens(1e10) == pytest.approx([one.optimal_tokens(1e10) for one in one_each], rel=1e-10)
+    if law.has_loss:
+        assert drawn.loss(1e9, 1e10) == pytest.approx([one.loss(1e9, 1e10) for one in one_each], rel=1e-12)
+        grid = drawn.loss(np.array([[1e8], [1e9]]), 1e10)
+        assert grid.shape == (2, 7)
+        assert grid[1] == pytest.approx([one.loss(1e9, 1e10) for one in one_each], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(list_laws()))
+def test_file_round_trip_of_every_built_in_law(name, tmp_path):
+    law = get_law(name)
+    again = get_law(law.save(tmp_path / "deep" / "law.json"))
+    assert again == law
+    assert type(again) is type(law)
+    assert law_from_dict(law.to_dict(), KINDS) == law
+
+
+@pytest.mark.parametrize(("cls", "constants", "fixed"), CASES)
+def test_file_round_trip_with_draws(cls, constants, fixed, tmp_path):
+    law = drawn_law(cls, constants, fixed)
+    again = get_law(law.save(tmp_path / "law.json"))
+    assert again == law
+    assert again.info.notes == ("one", "two – ü")
+    # draws are packed as float32, 24 bits of mantissa
+    assert again.uncertainty.draws == pytest.approx(law.uncertainty.draws, rel=2**-23)
+    assert again.uncertainty.draws.dtype == np.float64
+    assert again.uncertainty.intervals == {"E": (1.4, 1.6)}
+    assert again.drawn().optimal(1e20).num_params == pytest.approx(law.drawn().optimal(1e20).num_params, rel=1e-4)
+
+
+def saved(**changes):
+    data = drawn_law(*CASES[0]).to_dict()
+    for path, value in changes.items():
+        target = data
+        *parents, last = path.split("__")
+        for key in parents:
+            target = target[key]
+        if value is KeyError:
+            del target[last]
+        else:
+            target[last] = value
+    return json.loads(json.dumps(data))
+
+
+KNOWN = "constants, fitted_on, kind, n_counts, name, notes, schema, source, uncertainty, valid"
+UNCERTAIN = "data_hash, draws_f4_columns_zlib_base64, intervals, method, names, num_draws, num_runs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": "scalestop.law/2"}, "x.json: schema: expected 'scalestop.law/1', got 'scalestop.law/2'"),
+        ({"schema": KeyError}, "x.json: schema: expected 'scalestop.law/1', got None"),
+        ({"kind": "cubic"}, "x.json: kind: 'cubic' is not one of data_constrained, kaplan, parametric, power"),
+        ({"kind": ["power"]}, "x.json: kind: ['power'] is not one of data_constrained, kaplan, parametric, power"),
+        ({"notes": KeyError, "source": KeyError}, "x.json: missing field(s) notes, source"),
+        ({"colour": 1, "zeal": 2}, f"x.json: unknown field(s) colour, zeal; known are {KNOWN}"),
+        ({"constants__beta": KeyError}, "x.json: constants: missing field(s) beta"),
+        (
+            {"constants__gamma": 1},
+            "x.json: constants: unknown field(s) gamma; known are A, B, E, alpha, beta",
+        ),
+        ({"constants": [1, 2]}, "x.json: constants: expected a JSON object; got list"),
+        ({"constants__A": "400"}, "x.json: constants: A must be a number; got '400'"),
+        ({"constants__A": True}, "x.json: constants: A must be a number; got True"),
+        ({"constants__A": None}, "x.json: A: must be positive and finite; got None"),
+        ({"constants__E": None}, "x.json: E: must be finite and not negative; got None"),
+        ({"constants__alpha": -1}, "x.json: alpha: must be positive and finite; got -1"),
+        ({"n_counts": "all"}, "x.json: n_counts: a law's N counts 'total' or 'body' parameters; got 'all'"),
+        ({"name": 5}, "x.json: name: a law's name is text; got 5"),
+        ({"notes": "a note"}, "x.json: notes: a list of texts; got 'a note'"),
+        ({"valid__flops": KeyError}, "x.json: valid: missing field(s) flops"),
+        (
+            {"valid__flops": [2, 1]},
+            "x.json: flops: a range is (smallest, largest), both positive and finite; got [2, 1]",
+        ),
+        ({"valid__flops": 5}, "x.json: flops: a range is (smallest, largest), both positive and finite; got 5"),
+        (
+            {"valid__flops": ["a", 1]},
+            "x.json: flops: a range is (smallest, largest), both positive and finite; got ['a', 1]",
+        ),
+        ({"uncertainty": [1]}, "x.json: uncertainty: expected a JSON object; got list"),
+        ({"uncertainty__method": KeyError}, "x.json: uncertainty: missing field(s) method"),
+        ({"uncertainty__more": 1}, f"x.json: uncertainty: unknown field(s) more; known are {UNCERTAIN}"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_field(changes, message):
+    with pytest.raises(InputError) as error:
+        law_from_dict(saved(**changes), KINDS, where="x.json")
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("damage", ["!!!", "", "eJw=", 5])
+def test_damaged_draws_are_refused(damage):
+    with pytest.raises(InputError, match=r"^x.json: uncertainty: the packed draws cannot be read: "):
+        law_from_dict(saved(uncertainty__draws_f4_columns_zlib_base64=damage), KINDS, where="x.json")
+
+
+def test_a_list_is_no_law():
+    with pytest.raises(InputError, match=r"^law: a law is a JSON object; got list$"):
+        law_from_dict([], KINDS)
+
+
+def test_a_law_of_arrays_is_not_saved(tmp_path):
+    with pytest.raises(InputError, match="E, A, B, alpha, beta are arrays; save the law that carries the draws"):
+        drawn_law(*CASES[0]).drawn().save(tmp_path / "law.json")
+    assert not (tmp_path / "law.json").exists()
+
+
+def test_numpy_constants_are_saved_as_numbers(tmp_path):
+    law = ParametricLaw(INFO, **{name: np.float32(value) for name, value in PARAMETRIC.items()})
+    assert pytest.approx(400.0) == get_law(law.save(tmp_path / "law.json")).A
+
+
+def test_no_draws():
+    with pytest.raises(InputError, match=r"law 'besiroglu' carries no bootstrap draws; fit one with scalestop.fit_law"):
+        get_law("besiroglu").drawn()
+
+
+def test_draws_of_what_the_law_has_not():
+    uncertainty = Uncertainty(np.ones((2, 1)), names=("gamma",), method="m", num_runs=1, data_hash="")
+    law = ParametricLaw(INFO, uncertainty, **PARAMETRIC)
+    with pytest.raises(InputError, match="law 'mine': its draws name gamma, which are no constants of it"):
+        law.drawn()
+
+
+class TestValidRange:
+    def test_says_how_far_outside_in_orders_of_magnitude(self):
+        valid = ValidRange(num_params=(1e6, 1e9), num_tokens=(1e9, 1e11), flops=(6e18, 3e21))
+        assert valid.outside(num_params=1e4, num_tokens=2e13, flops=6e12) == (
+            "N = 1e+04 parameters is 2.0 orders of magnitude below the fitted range 1e+06 to 1e+09",
+            "D = 2e+13 tokens is 2.3 orders of magnitude above the fitted range 1e+09 to 1e+11",
+            "C = 6e+12 FLOPs is 6.0 orders of magnitude below the fitted range 6e+18 to 3e+21",
+        )
+
+    def test_just_outside_is_not_called_zero(self):
+        valid = ValidRange(num_params=(1e6, 1e9))
+        assert valid.outside(num_params=1.05e9) == (
+            "N = 1.05e+09 parameters is under 0.1 orders of magnitude above the fitted range 1e+06 to 1e+09",
+        )
+
+    @given(st.floats(1e6, 1e9))
+    def test_silent_inside(self, value):
+        assert ValidRange(num_params=(1e6, 1e9)).outside(num_params=value) == ()
+
+    def test_silent_where_the_source_is(self):
+        assert ValidRange().outside(num_params=1.0, num_tokens=1.0, flops=1.0) == ()
+        assert ValidRange(num_params=(1, 2)).outside(num_params=None, flops=1e9) == ()
+
+    @pytest.mark.parametrize("pair", [(0, 1), (2, 1), (1, float("inf")), (1,), (1, 2, 3), 5, "ab", (float("nan"), 1)])
+    def test_no_range(self, pair):
+        with pytest.raises(InputError) as error:
+            ValidRange(flops=pair)
+        assert str(error.value) == (f"flops: a range is (smallest, largest), both positive and finite; got {pair!r}")
+
+
+def test_at_1e12_flops_the_published_constants_are_far_outside_and_absurd():
+    """21 nats, where a uniform guess over bytes is 5.5."""
+    law = get_law("besiroglu")
+    assert law.loss(*law.optimal(1e12)) == pytest.approx(21.5, abs=0.1)
+    assert any("6.8 orders of magnitude below" in line for line in law.info.valid.outside(flops=1e12))
+
+
+def test_every_kind_is_final_and_states_its_formula():
+    """Only abstract methods are overridden, but for `loss`, whose absence is an answer."""
+    for cls in KINDS.values():
+        assert cls.__mro__[1] is ScalingLaw
+        assert cls.formula().startswith(("L(N, D", "N_opt ="))
+    assert {kind: cls.kind for kind, cls in KINDS.items()} == {kind: kind for kind in KINDS}
