@@ -22,29 +22,24 @@ import argparse
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from scipy.optimize import minimize
 
+from scalestop import LawFit, fit_law
 from scalestop.lab.corpus import embedded_corpus
-from scalestop.lab.data import TextData
+from scalestop.lab.data import TextData, batch_size_for
 from scalestop.lab.dims import GPTDims, dims_for
 from scalestop.lab.tiny_gpt import TinyGPT, default_lr
 
 RECORDS = Path(__file__).with_name("stdlib_bytes_records.jsonl")
 CONTEXT = 128  # tokens
-STEPS = 2000  # optimizer steps that a run should take: the batch grows with its tokens
-SIZES = (10e3, 15e3, 20e3, 33e3, 45e3, 68e3, 96e3, 164e3)  # parameters
-BUDGETS = (3e10, 1e11, 3e11, 1e12)  # FLOPs
-TOKENS_PER_PARAM = (2, 450)  # sizes outside are far up the sides of the valley at that budget
-# Repeats tell how much of a residual is chance.
-REPEATS = [(flops, size, seed) for flops in (3e10, 1e11) for size in (20e3, 33e3) for seed in (1, 2)]
-# Never shown to the fit.
-HELD_OUT = [(3e12, size, 0) for size in (68e3, 96e3, 164e3)]
+SIZES = (8.4e3, 13.4e3, 19.7e3, 27e3, 45e3, 68e3, 96e3, 164e3, 250e3)  # parameters
+BUDGETS = {3e10: 3, 1e11: 3, 3e11: 2, 1e12: 1, 3e12: 1}  # FLOPs -> seeds: chance weighs most in the shortest runs
+TOKENS_PER_PARAM = (2.2, 160)  # sizes outside are far up the sides of the valley at that budget
+HELD_OUT = ((1e13, 164e3), (1e13, 250e3))  # never shown to the fit
 
 
 @dataclass(frozen=True)
@@ -65,26 +60,35 @@ class Run:
 
     @property
     def name(self) -> str:
+        """What tells this run from the others."""
         return f"{self.flops:.0e}-{self.dims.width}x{self.dims.depth}-seed{self.seed}".replace("+", "")
 
     @property
+    def num_tokens(self) -> float:
+        """Tokens that spend the budget."""
+        return self.flops / (6 * self.dims.num_params)
+
+    @property
     def batch_size(self) -> int:
-        return max(1, round(self.flops / (6 * self.dims.num_params) / (CONTEXT * STEPS)))
+        """Windows in a batch."""
+        return batch_size_for(self.num_tokens, CONTEXT)
 
     @property
     def steps(self) -> int:
-        return max(1, round(self.flops / (6 * self.dims.num_params) / (CONTEXT * self.batch_size)))
+        """Optimizer steps that come nearest to the budget."""
+        return max(1, round(self.num_tokens / (CONTEXT * self.batch_size)))
 
 
 def planned_runs() -> list[Run]:
-    grid = [(flops, size, 0) for flops in BUDGETS for size in SIZES]
     low, high = TOKENS_PER_PARAM
     runs = []
-    for flops, size, seed in grid + REPEATS + HELD_OUT:
+    for size in SIZES:
         dims = dims_for(size)
-        if low <= flops / (6 * dims.num_params**2) <= high:
-            runs.append(Run(flops, dims, seed, (flops, size, seed) in HELD_OUT))
-    return sorted(runs, key=lambda run: run.flops)
+        for flops, seeds in BUDGETS.items():
+            if low <= flops / (6 * dims.num_params**2) <= high:
+                runs += [Run(flops, dims, seed, held_out=False) for seed in range(seeds)]
+    runs += [Run(flops, dims_for(size), 0, held_out=True) for flops, size in HELD_OUT]
+    return sorted(runs, key=lambda run: (run.flops, run.seed))
 
 
 def train(run: Run) -> dict:
@@ -160,15 +164,63 @@ def sweep(path: Path) -> None:
         )
 
 
+def fit(records: list[dict]) -> LawFit:
+    """The law of these runs by total N, with what speaks for and against it printed."""
+    fitted = fit_law(records, name="stdlib-bytes", n_counts="total")
+    law = fitted.law
+    print(f"\n{law}\n")
+    for name, interval in fitted.intervals.items():
+        print(f"  {name:<6} {interval}")
+    for warning in fitted.diagnostics.warnings:
+        print(f"  note: {warning}")
+
+    print("\nrun                      N         D   tokens/N    loss  law - loss")
+    for record in sorted(records, key=lambda record: (record["flops"], record["params"], record["seed"])):
+        error = law.loss(record["params"], record["tokens"]) - record["loss"]
+        print(
+            f"{record['run']:<18}{record['params']:>8,}{record['tokens']:>12,}"
+            f"{record['tokens'] / record['params']:>9.1f}{record['loss']:>9.4f}{error:>+10.4f}"
+            f"{'  held out' if record['held_out'] else ''}"
+        )
+
+    body = fit_law([{**record, "params": record["body_params"], "flops": None} for record in records], n_counts="body")
+    for convention, one in (("total", fitted), ("body", body)):
+        print(f"N counts {convention}: root mean square of log residuals {rms(one.residuals.log_ratio):.4f}")
+    for flops in (1e11, 1e12, 3e12, 1e13):
+        best = fitted.optimum(flops)
+        print(f"C = {flops:.0e}: N_opt {best.num_params}, D_opt {best.num_tokens}, loss {best.loss}")
+    return fitted
+
+
+def rms(values) -> float:
+    return sum(value * value for value in values) ** 0.5 / len(values) ** 0.5
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--records", type=Path, default=RECORDS, help="JSON-lines file of finished runs")
+    parser.add_argument("--law", type=Path, default=None, help="JSON file to save the law to")
     parser.add_argument("--fit-only", action="store_true", help="train nothing")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if not arguments.fit_only:
         sweep(arguments.records)
+    records = read_records(arguments.records)
+    fitted = fit(records)
+    if arguments.law:
+        corpus = embedded_corpus().describe()
+        if {record["corpus_sha256"] for record in records} != {corpus["sha256"]}:
+            raise SystemExit("the records are of another corpus (another Python release); remove them and run again")
+        notes = (
+            f"Bytes of Python {corpus['python_version']}'s standard library: {corpus['num_train_bytes']:,} to train "
+            f"on, {corpus['num_val_bytes']:,} held out, sha256 {corpus['sha256']}.",
+            f"TinyGPT, tied head, context {CONTEXT}, AdamW, rate 0.25 / width with 10 % warm-up and linear decay to 0 "
+            "over the last half; batch by batch_size_for.",
+            "Made by examples/fit_stdlib_law.py. Other releases' libraries differ by some 0.01 nats or more.",
+        )
+        info = replace(fitted.law.info, fitted_on=f"{len(records)} runs", notes=fitted.law.info.notes + notes)
+        replace(fitted.law, info=info).save(arguments.law)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,20 @@ Batch = dict[str, Tensor]
 """`input_ids` and `labels`, both `int64 [batch_size, context]`; `labels[b, t]` is the byte after `input_ids[b, t]`."""
 
 
+def batch_size_for(num_tokens: float, context: int = 128) -> int:
+    """Windows in a batch for a `TinyGPT` that trains on so many tokens.
+
+    It grows as D^0.6, from 1 window of 128 bytes at 1e5 tokens to 7 at 3.7e6, which gives runs of 1,000 to 6,000 steps.
+    Measured on the standard library: at 3.7e6 tokens (45k parameters) batches of 4, 7, 10 and 14 windows end at 1.469,
+    1.459, 1.462 and 1.485 nats; at 1.1e6 tokens 3, 6 and 12 windows end at 1.629, 1.638 and 1.683.
+
+    Args:
+        num_tokens: Tokens of the whole run.
+        context: Tokens in a window.
+    """
+    return max(1, round(7 * (num_tokens / 3.7e6) ** 0.6 * 128 / context))
+
+
 class TrainStream:
     """An endless stream of training batches in which batch number k depends on the seed and k alone.
 

@@ -7,13 +7,13 @@ A scaling law speaks of N; a model has a width, a depth and heads. `dims_for` go
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scalestop.errors import InputError
 
-# From this model width on: (model width, width of a head, step between widths). A head of 16 channels fills a CPU vector
-# register: attention with heads of 14 took 1.5 times as long, and with heads of 32 a model of width 64 ended 0.03 nats
-# worse (164k parameters, 1e12 FLOPs).
+# From this model width on: (model width, width of a head, step between widths). A head of 16 channels fills a CPU's
+# vector register (with heads of 14 attention took 1.5 times as long); with heads of 32 a model of width 64 ended 0.03
+# nats worse (164k parameters, 1e12 FLOPs).
 _GRID = ((0, 16, 4), (32, 16, 8), (64, 16, 16), (128, 32, 16), (512, 64, 64))
 
 
@@ -91,7 +91,7 @@ def dims_for(num_params: int | float, tied: bool = True, vocab_size: int = 256) 
     Raises:
         InputError: If the count is too small for any model of this vocabulary.
     """
-    smallest = _with_heads(_GRID[0][2], 1, tied, vocab_size)
+    smallest = GPTDims(_GRID[0][2], 1, 1, tied, vocab_size)
     if not math.isfinite(num_params) or num_params < 0.9 * smallest.num_params:
         raise InputError(
             f"num_params is {num_params}; with a vocabulary of {vocab_size} and {'a tied' if tied else 'an untied'} "
@@ -109,19 +109,18 @@ def dims_for(num_params: int | float, tied: bool = True, vocab_size: int = 256) 
         width = _width_at(num_params, depth, tied, vocab_size)
         step = _grid_at(width)[2]
         for rounded in {math.floor(width / step) * step, math.ceil(width / step) * step} - {0}:
-            best = min(best, _with_heads(rounded, depth, tied, vocab_size), key=cost)
-    return best
+            best = min(best, GPTDims(rounded, depth, 1, tied, vocab_size), key=cost)
+    return replace(best, num_heads=_heads_for(best.width))
 
 
 def _grid_at(width: float) -> tuple[int, int, int]:
     return max(row for row in _GRID if row[0] <= width)
 
 
-def _with_heads(width: int, depth: int, tied: bool, vocab_size: int) -> GPTDims:
+def _heads_for(width: int) -> int:
     wanted = _grid_at(width)[1]
     fitting = [heads for heads in range(1, width // 2 + 1) if width % (2 * heads) == 0]
-    num_heads = min(fitting, key=lambda heads: abs(math.log(width / heads / wanted)))
-    return GPTDims(width, depth, num_heads, tied, vocab_size)
+    return min(fitting, key=lambda heads: abs(math.log(width / heads / wanted)))
 
 
 def _width_at(num_params: float, depth: int, tied: bool, vocab_size: int) -> float:

@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scalestop.callback import ComputeOptimalStopping
 from scalestop.errors import InputError
 from scalestop.lab.dims import GPTDims, dims_for
+from scalestop.schedule import BudgetLR
 
 _EMBEDDING_STD = 0.1
 _ROTARY_BASE = 1_000.0
@@ -35,20 +37,18 @@ def default_lr(width: int) -> float:
     return 0.25 / width
 
 
-def lr_factor(step: int, total_steps: int | None, warmup_share: float = 0.1, decay_share: float = 0.5) -> float:
+def lr_factor(step: int, total_steps: int, warmup_share: float = 0.1, decay_share: float = 0.5) -> float:
     """Share of the peak learning rate at an optimizer step: linear up, flat, linear down to nothing at the end.
 
     Args:
         step: Optimizer steps already taken.
-        total_steps: Optimizer steps of the whole run; None keeps the peak for ever.
+        total_steps: Optimizer steps of the whole run.
         warmup_share: Share of the steps in which the rate rises.
         decay_share: Share of the steps, at the end, in which it falls.
 
     Returns:
         A factor between 0 and 1; 0 from `total_steps` on.
     """
-    if total_steps is None:
-        return 1.0
     rise = (step + 1) / (warmup_share * total_steps) if warmup_share else 1.0
     fall = (total_steps - step) / (decay_share * total_steps) if decay_share else float(step < total_steps)
     return max(0.0, min(1.0, rise, fall))
@@ -73,10 +73,10 @@ class TinyGPT(pl.LightningModule):
         vocab_size: Number of token values; 256 for bytes.
         lr: Peak learning rate of AdamW; None takes `default_lr(width)`, 0.25 / width.
         weight_decay: AdamW's weight decay on matrices; norms have none.
-        total_steps: Optimizer steps at which the learning rate reaches 0. None keeps it constant, without warm-up:
-            for when something else (such as a callback) sets the rate.
-        warmup_share: Share of `total_steps` in which the rate rises to its peak.
-        decay_share: Share of `total_steps`, at the end, in which it falls to 0.
+        total_steps: Optimizer steps at which the learning rate reaches 0. With None the budget is the clock: the rate
+            reaches 0 where `ComputeOptimalStopping` will end the run; without that callback it stays constant.
+        warmup_share: Share of the run in which the rate rises to its peak.
+        decay_share: Share of the run, at its end, in which it falls linearly to 0.
 
     Raises:
         InputError: If two sizes are given, half of one, or one that no model can have.
@@ -159,7 +159,7 @@ class TinyGPT(pl.LightningModule):
         self.log("val_loss", self.loss(batch), prog_bar=True, sync_dist=True, batch_size=len(batch["input_ids"]))
 
     def configure_optimizers(self) -> Any:
-        """AdamW with betas (0.9, 0.95), and the learning-rate schedule if `total_steps` is set."""
+        """AdamW with betas (0.9, 0.95), and a schedule where the end of the run is known."""
         matrices = [weight for weight in self.parameters() if weight.ndim >= 2]
         vectors = [weight for weight in self.parameters() if weight.ndim < 2]
         groups = [
@@ -167,12 +167,20 @@ class TinyGPT(pl.LightningModule):
             {"params": vectors, "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.95), fused=True)
-        if self.total_steps is None:
+        schedule = self._schedule(optimizer)
+        if schedule is None:
             return optimizer
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: lr_factor(step, self.total_steps, self.warmup_share, self.decay_share)
-        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
+        warmup, decay, total_steps = self.warmup_share, self.decay_share, self.total_steps
+        if total_steps is not None:
+            return torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: lr_factor(step, total_steps, warmup, decay)
+            )
+        if any(isinstance(callback, ComputeOptimalStopping) for callback in self.trainer.callbacks):
+            return BudgetLR(optimizer, warmup, decay, "linear")
+        return None
 
 
 class _Block(nn.Module):

@@ -1,5 +1,6 @@
 """The corpus: what is in it, that it is the same every time, and what a folder of the reader's own becomes."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -43,7 +44,11 @@ def test_another_process_reads_the_same_corpus():
     script = "from scalestop.lab.corpus import embedded_corpus as c; print(c().sha256, len(c().train), len(c().val))"
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", script], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }

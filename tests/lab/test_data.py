@@ -13,7 +13,7 @@ import torch
 
 from scalestop.errors import InputError
 from scalestop.lab.corpus import embedded_corpus
-from scalestop.lab.data import FixedWindows, TextData, TrainStream
+from scalestop.lab.data import FixedWindows, TextData, TrainStream, batch_size_for
 
 
 @pytest.fixture
@@ -70,6 +70,12 @@ def test_shapes_and_shifted_labels(counting):
     assert batch["input_ids"].dtype == batch["labels"].dtype == torch.int64
     assert torch.equal(batch["labels"], (batch["input_ids"] + 1) % 256)
     assert torch.equal(batch["labels"][:, :-1], batch["input_ids"][:, 1:])
+
+
+def test_batches_grow_slower_than_the_run():
+    sizes = [batch_size_for(tokens) for tokens in (1e4, 1.1e5, 1.1e6, 3.7e6, 2e7)]
+    assert sizes == [1, 1, 3, 7, 19]
+    assert batch_size_for(3.7e6, context=32) == 28
 
 
 def test_one_pass_takes_every_window_once(counting):
@@ -217,20 +223,20 @@ print(run.global_step, float(model.embedding.weight.double().sum()))
 """
 
 
-@pytest.mark.parametrize("kill_at", [6, 23])
-def test_killed_and_resumed_is_the_unbroken_run(tmp_path, folder, kill_at):
-    def run(name, log, kill, ckpt):
-        command = [sys.executable, "-c", KILLED_RUN, str(Path(__file__).parent), str(tmp_path / name), folder]
-        done = subprocess.run([*command, str(tmp_path / log), str(kill), str(ckpt)], capture_output=True, text=True)
+def test_killed_and_resumed_is_the_unbroken_run(tmp_path, folder):
+    def run(log, kill_at, ckpt):
+        command = [sys.executable, "-c", KILLED_RUN, str(Path(__file__).parent), str(tmp_path), folder]
+        done = subprocess.run([*command, str(tmp_path / log), str(kill_at), str(ckpt)], capture_output=True, text=True)
         return done, dict(line.split() for line in (tmp_path / log).read_text().splitlines())
 
-    whole, whole_log = run("whole", "whole.log", "none", "none")
-    assert whole.returncode == 0, whole.stderr
-    killed, killed_log = run("broken", "killed.log", kill_at, "none")
+    whole = Recorder(tmp_path / "whole.log")
+    trainer(tmp_path, max_steps=50).fit(whole, TextData(folder, context=32, batch_size=8))
+    killed, killed_log = run("killed.log", 23, "none")
     assert killed.returncode == -signal.SIGKILL
-    resumed, resumed_log = run("broken", "resumed.log", "none", tmp_path / "broken" / "last.ckpt")
+    resumed, resumed_log = run("resumed.log", "none", tmp_path / "last.ckpt")
     assert resumed.returncode == 0, resumed.stderr
-    assert list(map(int, killed_log)) == list(range(kill_at))
-    assert list(map(int, resumed_log)) == list(range(kill_at // 4 * 4, 50))
+    assert list(map(int, killed_log)) == list(range(23))
+    assert list(map(int, resumed_log)) == list(range(20, 50))
+    whole_log = dict(line.split() for line in (tmp_path / "whole.log").read_text().splitlines())
     assert {**killed_log, **resumed_log} == whole_log
-    assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]
+    assert resumed.stdout.splitlines()[-1] == f"50 {float(whole.embedding.weight.double().sum())}"

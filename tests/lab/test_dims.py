@@ -1,13 +1,14 @@
 """From a parameter count to a shape and back."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalestop.errors import InputError
 from scalestop.lab.dims import GPTDims, dims_for
 
 
+@settings(deadline=None)
 @given(st.floats(1e4, 1e11), st.booleans())
 def test_size_is_near_what_was_asked(num_params, tied):
     dims = dims_for(num_params, tied)
@@ -15,6 +16,7 @@ def test_size_is_near_what_was_asked(num_params, tied):
     assert dims.width % (2 * dims.num_heads) == 0
 
 
+@settings(deadline=None)
 @given(st.floats(1e4, 1e10), st.floats(1.0, 3.0), st.booleans())
 def test_more_asked_is_never_less_given(num_params, factor, tied):
     assert dims_for(num_params * factor, tied).num_params >= dims_for(num_params, tied).num_params
@@ -28,6 +30,7 @@ def test_parts_add_up():
     assert GPTDims(width=32, depth=3, num_heads=2).head == 0
 
 
+@settings(deadline=None)
 @given(st.floats(1e4, 1e11), st.booleans())
 def test_depth_grows_slowly(num_params, tied):
     dims = dims_for(num_params, tied)

@@ -9,10 +9,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalestop.callback import ComputeOptimalStopping
 from scalestop.errors import InputError
 from scalestop.lab.data import TextData
 from scalestop.lab.dims import GPTDims
 from scalestop.lab.tiny_gpt import TinyGPT, _rotary_angles, _rotate, default_lr, lr_factor
+from scalestop.laws import ParametricLaw
+from scalestop.laws.base import LawInfo
 
 
 def tiny(**options):
@@ -148,7 +151,6 @@ def test_rate_rises_stays_and_falls_to_nothing():
     assert factors[75] == pytest.approx(0.5) and factors[99] == pytest.approx(0.02) and factors[100] == 0.0
     assert lr_factor(500, 100) == 0.0
     assert [lr_factor(step, 10, 0.0, 0.0) for step in (0, 9, 10)] == [1.0, 1.0, 0.0]
-    assert [lr_factor(step, None) for step in (0, 10**9)] == [1.0, 1.0]
 
 
 @given(st.integers(1, 10**6), st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 2 * 10**6))
@@ -179,6 +181,32 @@ def test_learns_and_ends_with_the_rate_decayed(tmp_path):
     assert trainer.callback_metrics["val_loss"] < 3.6
     assert trainer.callback_metrics["train_loss"] < 4.0
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.0
+
+
+class Rates(pl.Callback):
+    def __init__(self):
+        self.rates = []
+
+    def on_train_batch_start(self, trainer, *_):
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def test_without_steps_the_budget_is_the_clock(tmp_path):
+    law = ParametricLaw(LawInfo("toy", "total", "made up"), E=1.0, A=50.0, B=100.0, alpha=0.4, beta=0.4)
+    model, data, rates = tiny(), TextData(batch_size=2, context=32), Rates()
+    budget = 6 * model.dims.num_params * data.tokens_per_batch * 40
+    stopping = ComputeOptimalStopping(f"{budget} FLOPs", law, oversized="ignore", undersized="continue")
+    trainer = fit(tmp_path, model, data, max_epochs=-1, limit_val_batches=0, callbacks=[stopping, rates])
+    assert trainer.global_step == 40
+    shares = [rate / model.lr for rate in rates.rates]
+    assert shares[0] < 0.1 and shares[4:20] == [1.0] * 16
+    assert shares[20:] == pytest.approx([1 - step / 20 for step in range(20)], abs=0.01)
+
+
+def test_without_steps_or_budget_the_rate_is_constant(tmp_path):
+    model, rates = tiny(), Rates()
+    fit(tmp_path, model, TextData(batch_size=2, context=32), max_steps=5, limit_val_batches=0, callbacks=[rates])
+    assert rates.rates == [model.lr] * 5
 
 
 def test_val_loss_is_the_mean_over_tokens(tmp_path):
