@@ -104,10 +104,16 @@ def watch_optimizer_steps(trainer: Any, hook: Any) -> list[Any] | None:
     return [optimizer.register_step_post_hook(hook) for optimizer in optimizers]
 
 
+def validates(trainer: Any) -> bool:
+    """Whether the fit has validation."""
+    return bool(trainer.enable_validation)
+
+
 def batch_is_done(trainer: Any) -> bool:
     """Whether the batch at hand has been trained on, so that a checkpoint of this moment goes on after it."""
     batches = trainer.fit_loop.epoch_loop.batch_progress.current
-    return bool(batches.processed == batches.ready)
+    # one that the module skipped is fetched and finished, but never started
+    return bool(batches.processed == batches.started == batches.ready)
 
 
 def builds_later(pl_module: Any) -> bool:

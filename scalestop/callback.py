@@ -326,9 +326,7 @@ class ComputeOptimalStopping(Callback):
         """Note the loss, and look at the gate's metrics."""
         if self.watch is None or self.plan is None or self._stage != "fit" or trainer.sanity_checking:
             return
-        if missing := self._gate.missing(trainer.callback_metrics):
-            known = ", ".join(sorted(trainer.callback_metrics)) or "none"
-            raise InputError(f"until: no metric {', '.join(map(repr, missing))} is logged; logged are: {known}")
+        self._gate.require(trainer.callback_metrics)
         usage = self.watch.sync()
         if self._gate.conditions or self._count_validation:
             self.watch.look_at_next_step()
@@ -435,6 +433,12 @@ class ComputeOptimalStopping(Callback):
         """Return the gate's unmet conditions; ranks may have logged different values, and all follow the first."""
         if not self._gate.conditions:
             return None
+        assert self.plan is not None
+        target = self.plan.target_tokens
+        reached = target is not None and self.usage.tokens_non_padding >= target
+        # where nothing is validated, a metric of the training epoch is there once the first one is over
+        if reached and trainer.current_epoch > 0 and not _trainer.validates(trainer):
+            self._gate.require(trainer.callback_metrics)
         unmet: str | None = trainer.strategy.broadcast(self._gate.waiting_for(trainer.callback_metrics))
         return unmet
 

@@ -70,6 +70,23 @@ class Gate:
         """Return the names of the metrics that are not there."""
         return tuple(c.metric for c in self.conditions if c.metric not in metrics)
 
+    def require(self, metrics: Mapping[str, Any]) -> None:
+        """Raise where a metric that should be there by now is not.
+
+        Args:
+            metrics: Everything that was logged.
+
+        Raises:
+            InputError: Naming the missing ones, and those there are.
+        """
+        if missing := self.missing(metrics):
+            ours = ("scalestop/", "budget")
+            known = ", ".join(sorted(name for name in metrics if not name.startswith(ours))) or "none"
+            raise InputError(
+                f"until: no metric {', '.join(map(repr, missing))} is logged by the end of the first validation, or by "
+                f"the optimum where there is no validation; logged are: {known}"
+            )
+
     def waiting_for(self, metrics: Mapping[str, Any]) -> str | None:
         """Say which conditions do not hold yet; None if all do.
 
