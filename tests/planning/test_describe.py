@@ -1,0 +1,65 @@
+"""The block a run prints before it starts."""
+
+import pytest
+
+from scalestop.planning.plan import make_plan
+from scalestop.planning.speed import Speed
+
+
+def rows(plan):
+    found = {}
+    for line in str(plan).splitlines():
+        name, text = line.split("  ", 1)
+        found.setdefault(name, []).append(text.strip())
+    return {name: texts[0] if len(texts) == 1 else texts for name, texts in found.items()}
+
+
+def test_the_whole_block():
+    assert str(make_plan("1 PF-day", num_params=750_000_000, tokens_per_step=500_000)) == (
+        "budget      8.64e19 FLOPs (1 PF-days)\n"
+        "law         besiroglu (its N counts total parameters)\n"
+        "optimum     N_opt 793M, D_opt 18.2B tokens (22.9 per total param), loss 2.572\n"
+        "model       N 750M = 0.946 N_opt: right-sized\n"
+        "stop        COMPUTE_OPTIMAL after step 36,327, at 18.2B tokens (500k per step)\n"
+        "loss there  2.580 nats/token predicted, +0.008 against the optimum"
+    )
+
+
+def test_oversized():
+    block = rows(make_plan("1e18 FLOPs", num_params=10**9))
+    assert block["stop"] == "before the first step, MODEL_OVERSIZED: N is over 2 N_opt"
+    assert "loss there" not in block
+
+
+def test_what_is_not_known_is_not_guessed():
+    block = rows(make_plan("12h", num_params=10**8))
+    assert block["optimum"] == "not known yet: time and money become FLOPs once a speed is given or measured"
+    assert block["stop"] == "when a limit is reached; the step is not known yet"
+    assert block["model"] == "N 100M"
+
+
+def test_time_as_flops_with_the_speed_that_makes_them():
+    speed = Speed(peak_flops_per_second=1e15, mfu=0.4, num_devices=8)
+    block = rows(make_plan("1h", num_params=10**9, speed=speed))
+    assert block["budget"] == "1 h = 1.15e19 FLOPs (0.133 PF-days)"
+    assert block["speed"] == "peak 1e+15 FLOP/s x MFU 0.4 x 8 devices"
+
+
+def test_a_token_dearer_than_6n():
+    """What 2B tokens cost is what is paid for them, not what the law's 6N would be."""
+    block = rows(make_plan("2B tokens", num_params=10**8, flops_per_token=9 * 10**8))
+    assert block["budget"] == "2e9 tokens = 1.8e18 FLOPs (0.0208 PF-days)"
+    assert block["cost"] == "900M FLOPs/token = 9 N (the law counts 6 N)"
+
+
+def test_a_job_budget_and_every_warning():
+    block = rows(make_plan("1e12 FLOPs", num_params=1000, job_budget="3e11 FLOPs"))
+    assert block["budget"] == "1e12 FLOPs; this job: 3e11 FLOPs"
+    assert len(block["note"]) == 3
+
+
+@pytest.mark.parametrize("step", [None, 1000])
+def test_no_line_is_left_blank(step):
+    for line in str(make_plan("1e18 FLOPs", "deepseek", tokens_per_step=step)).splitlines():
+        assert line.split("  ", 1)[1].strip()
+    assert "loss" not in str(make_plan("1e18 FLOPs", "deepseek"))

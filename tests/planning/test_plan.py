@@ -1,0 +1,281 @@
+"""Plans against the rule itself: a run taken step by step through `decide` ends where its plan said."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scalestop.accounting.meter import Usage
+from scalestop.errors import InputError
+from scalestop.laws import LawInfo, ParametricLaw, Uncertainty, get_law
+from scalestop.planning.plan import make_plan
+from scalestop.planning.rule import StopReason, StopRule, Verdict
+from scalestop.planning.speed import Speed
+from scalestop.stopping import decide
+
+LAW = get_law("besiroglu")
+N_OPT, D_OPT = LAW.optimal(1e18)
+
+
+def usage_after(steps, plan, rate=None, devices=1):
+    tokens = steps * plan.tokens_per_step
+    flops = tokens * plan.flops_per_token
+    seconds = 0.0 if rate is None else flops / (rate * devices)
+    return Usage(tokens, tokens, tokens, flops, steps, steps, seconds, seconds * devices)
+
+
+def simulate(plan, limit=3000, rate=None, devices=1):
+    """The slow reference: step after step, asking the rule each time."""
+    one = usage_after(1, plan, rate, devices)
+    for steps in range(limit):
+        decision = decide(plan, usage_after(steps, plan, rate, devices), largest_step=one if steps else None)
+        if decision.stop:
+            return steps, decision.reason
+    raise AssertionError("the run went on")
+
+
+@st.composite
+def runs(draw):
+    """A budget, a model from a hundredth to some times the optimum, and a step that fits in some hundred times."""
+    flops = draw(st.floats(1e12, 1e24))
+    n_opt = LAW.optimal(flops).num_params
+    num_params = max(1, round(n_opt * draw(st.floats(0.01, 3) | st.floats(0.85, 1.15))))
+    steps = draw(st.integers(1, 300))
+    per_token = draw(st.none() | st.integers(math.ceil(3 * num_params), 12 * num_params))
+    affordable = flops / (per_token or 6 * num_params)
+    kind = draw(st.sampled_from(["flops", "tokens", "both"]))
+    tokens = max(1, round(affordable * draw(st.floats(0.5, 2))))
+    budget = {
+        "flops": f"{round(flops)} FLOPs",
+        "tokens": f"{tokens} tokens",
+        "both": f"{round(flops)} FLOPs or {tokens} tokens",
+    }[kind]
+    rule = StopRule(
+        tolerance=draw(st.sampled_from([0.0, 0.1, 0.5])),
+        oversized=draw(st.sampled_from(["stop", "warn", "ignore"])),
+        undersized=draw(st.sampled_from(["continue", "stop"])),
+        overshoot=draw(st.sampled_from(["allow", "never"])),
+    )
+    job = draw(st.none() | st.builds(lambda x: f"{max(1, round(flops * x))} FLOPs", st.floats(0.2, 2)))
+    return {
+        "budget": budget,
+        "num_params": num_params,
+        "tokens_per_step": max(1, math.ceil(affordable / steps)),
+        "rule": rule,
+        "flops_per_token": per_token,
+        "job_budget": job,
+    }
+
+
+@settings(max_examples=200)
+@given(runs())
+def test_a_run_stops_where_its_plan_says(run):
+    plan = make_plan(**run)
+    steps, reason = simulate(plan)
+    assert (plan.stop_step, plan.stop_reason) == (steps, reason)
+    assert plan.stop_tokens == steps * run["tokens_per_step"]
+    if run["rule"].overshoot == "never" and steps > 1:
+        used = usage_after(steps, plan)
+        assert all(getattr(used, limit.counter) <= limit.amount for limit in plan.limits if limit.hard)
+
+
+@settings(max_examples=100)
+@given(
+    hours=st.floats(0.1, 100),
+    steps=st.integers(1, 200),
+    size=st.floats(0.3, 1.8),
+    devices=st.sampled_from([1, 2, 8]),
+    unit=st.sampled_from(["h", "GPU-hours", "USD"]),
+    overshoot=st.sampled_from(["allow", "never"]),
+)
+def test_a_run_limited_in_time_or_money(hours, steps, size, devices, unit, overshoot):
+    speed = Speed(measured_flops_per_second=1e12, num_devices=devices, usd_per_device_hour=2.0)
+    compute = hours * 3600 * 1e12 * {"h": devices, "GPU-hours": 1, "USD": 0.5}[unit]
+    num_params = round(LAW.optimal(compute).num_params * size)
+    # half a step past a whole number, so that no tie hangs on a float's last digit
+    per_step = max(1, round(compute / (6 * num_params) / (steps + 0.5)))
+    plan = make_plan(f"{hours!r} {unit}", LAW, num_params, per_step, speed=speed, rule=StopRule(overshoot=overshoot))
+    assert plan.allocation.flops == pytest.approx(compute, rel=1e-9)
+    assert (plan.stop_step, plan.stop_reason) == simulate(plan, rate=1e12, devices=devices)
+    if plan.verdict is Verdict.OVERSIZED:
+        assert (
+            plan.stop_reason
+            is {
+                "h": StopReason.TIME_LIMIT,
+                "GPU-hours": StopReason.DEVICE_TIME_LIMIT,
+                "USD": StopReason.COST_LIMIT,
+            }[unit]
+        )
+
+
+@given(flops=st.floats(1e15, 1e22), size=st.floats(0.01, 5), tolerance=st.floats(0, 0.5))
+def test_verdict(flops, size, tolerance):
+    n_opt = LAW.optimal(float(round(flops))).num_params
+    plan = make_plan(flops, LAW, max(1, round(size * n_opt)), rule=StopRule(tolerance=tolerance))
+    ratio = plan.num_params / n_opt
+    assert plan.size_ratio == pytest.approx(ratio, rel=1e-12)
+    if abs(ratio - 1) < tolerance - 1e-9:
+        assert plan.verdict is Verdict.RIGHT_SIZED
+    elif ratio > 1 + tolerance + 1e-9:
+        assert plan.verdict is Verdict.OVERSIZED
+    elif ratio < 1 - tolerance - 1e-9:
+        assert plan.verdict is Verdict.UNDERSIZED
+    assert plan.too_large == (ratio > 2)
+
+
+def test_right_sized_stops_at_the_optimum():
+    plan = make_plan("1e18 FLOPs", LAW, round(0.99 * N_OPT), 1000)
+    assert plan.verdict is Verdict.RIGHT_SIZED
+    assert plan.target_tokens == math.ceil(D_OPT)
+    assert plan.stop_reason is StopReason.COMPUTE_OPTIMAL
+    assert plan.stop_step == math.ceil(D_OPT / 1000)
+    assert plan.loss_at_stop == pytest.approx(LAW.loss(plan.num_params, plan.stop_tokens), rel=1e-12)
+    assert plan.loss_at_optimum == pytest.approx(LAW.loss(N_OPT, D_OPT), rel=1e-12)
+
+
+def test_at_a_tie_the_budget_speaks_first():
+    """One step of a whole budget: both limits are met after it, and the rule asks for the budget first."""
+    plan = make_plan("1e18 FLOPs", LAW, round(N_OPT), math.ceil(1.01 * D_OPT))
+    assert plan.stop_step == 1
+    assert plan.stop_reason is StopReason.BUDGET_EXHAUSTED
+    smaller = make_plan("1e18 FLOPs", LAW, round(0.95 * N_OPT), math.ceil(1.01 * D_OPT))
+    assert smaller.stop_reason is StopReason.COMPUTE_OPTIMAL
+
+
+def test_oversized_costs_nothing():
+    plan = make_plan("1e18 FLOPs", LAW, round(2.01 * N_OPT), 1000)
+    assert (plan.stop_step, plan.stop_tokens, plan.stop_reason) == (0, 0, StopReason.MODEL_OVERSIZED)
+    assert plan.loss_at_stop is None
+    ignored = make_plan("1e18 FLOPs", LAW, round(2.01 * N_OPT), 1000, rule=StopRule(oversized="ignore"))
+    assert ignored.stop_reason is StopReason.BUDGET_EXHAUSTED
+    # beyond the tolerance but not over twice: trains on, to the end of the budget
+    assert make_plan("1e18 FLOPs", LAW, round(1.9 * N_OPT), 1000).stop_reason is StopReason.BUDGET_EXHAUSTED
+
+
+def test_undersized_goes_on_or_stops_at_its_own_optimum():
+    num_params = round(N_OPT / 4)
+    to_the_letter = make_plan("1e18 FLOPs", LAW, num_params, 1000)
+    assert (to_the_letter.verdict, to_the_letter.target_tokens) == (Verdict.UNDERSIZED, None)
+    assert to_the_letter.stop_reason is StopReason.BUDGET_EXHAUSTED
+    own = make_plan("1e18 FLOPs", LAW, num_params, 1000, rule=StopRule(undersized="stop"))
+    assert own.stop_reason is StopReason.COMPUTE_OPTIMAL
+    assert own.target_tokens == math.ceil(LAW.optimal_tokens(num_params))
+
+
+def test_without_a_size_the_right_one_is_planned():
+    plan = make_plan("1e18 FLOPs")
+    assert plan.num_params == round(N_OPT)
+    assert plan.verdict is Verdict.RIGHT_SIZED
+    assert plan.stop_step is None and plan.tokens_per_step is None
+    assert plan.stop_tokens == pytest.approx(D_OPT, rel=1e-6)
+    by_tokens = make_plan("2B tokens")
+    assert by_tokens.allocation.num_tokens == pytest.approx(2e9, rel=1e-6)
+    by_time = make_plan("1h", speed=Speed(measured_flops_per_second=1e15))
+    assert by_time.num_params == round(LAW.optimal(3.6e18).num_params)
+
+
+def test_dearer_tokens_make_the_optimum_smaller():
+    """At 12 N a token the budget buys half the tokens; the law is asked about what is bought."""
+    num_params = round(LAW.optimal(5e17).num_params)
+    plan = make_plan("1e18 FLOPs", LAW, num_params, 1000, flops_per_token=12 * num_params)
+    assert plan.allocation.flops == 5 * 10**17
+    assert plan.verdict is Verdict.RIGHT_SIZED
+    assert plan.stop_tokens * 12 * num_params == pytest.approx(1e18, rel=1e-3)
+    assert plan.flops_limit == 10**18
+
+
+def test_a_job_budget_limits_the_job_and_not_the_plan():
+    plan = make_plan("2B tokens", LAW, 10**7, 1000, job_budget="1e15 FLOPs")
+    assert plan.allocation == make_plan("2B tokens", LAW, 10**7).allocation
+    assert plan.flops_limit is None
+    assert plan.stop_reason is StopReason.BUDGET_EXHAUSTED
+    assert [(limit.scope, limit.counter) for limit in plan.limits[:2]] == [
+        ("lifetime", "tokens_non_padding"),
+        ("job", "flops"),
+    ]
+
+
+def test_time_without_a_speed_waits_for_a_measurement():
+    plan = make_plan("12h", LAW, 10**8, 1000)
+    assert plan.allocation is plan.verdict is plan.size_ratio is plan.loss_at_optimum is None
+    assert (plan.stop_step, plan.stop_reason) == (None, StopReason.NOT_STOPPED)
+    assert [limit.amount for limit in plan.limits] == [43_200.0]
+
+
+def fitted_law():
+    rng = np.random.default_rng(2)
+    constants = {"E": 1.8, "A": 480.0, "B": 2085.0, "alpha": 0.348, "beta": 0.366}
+    draws = np.array(list(constants.values())) * np.exp(rng.normal(0, 0.02, (100, 5)))
+    uncertainty = Uncertainty(draws, names=tuple(constants), method="parametric", num_runs=9, data_hash="")
+    return ParametricLaw(LawInfo("fitted", "total", "a test"), uncertainty, **constants)
+
+
+@pytest.mark.parametrize("undersized", [False, True])
+def test_stop_at_an_end_of_the_interval(undersized):
+    law = fitted_law()
+    n_opt, d_opt = law.optimal(1e18)
+    num_params = round(n_opt * (0.5 if undersized else 1))
+    draws = law.drawn().optimal_tokens(float(num_params)) if undersized else law.drawn().optimal(1e18).num_tokens
+    targets = {}
+    for stop_at in ("earliest", "median", "latest"):
+        rule = StopRule(stop_at=stop_at, undersized="stop")
+        plan = make_plan("1e18 FLOPs", law, num_params, 1000, rule=rule)
+        targets[stop_at] = plan.target_tokens
+        assert plan.target_interval == pytest.approx(tuple(np.percentile(draws, [5, 95])))
+        assert plan.loss_interval[0] < plan.loss_at_stop < plan.loss_interval[1] or stop_at != "median"
+    low, high = np.percentile(draws, [5, 95])
+    middle = law.optimal_tokens(num_params) if undersized else d_opt
+    assert targets == {"earliest": math.ceil(low), "median": math.ceil(middle), "latest": math.ceil(high)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_params": 0}, "num_params: must be a positive whole number; got 0"),
+        ({"num_params": 1.5}, "num_params: must be a positive whole number; got 1.5"),
+        ({"num_params": "7e9"}, "num_params: must be a positive whole number; got '7e9'"),
+        ({"num_params": float("nan")}, "num_params: must be a positive whole number; got nan"),
+        ({"tokens_per_step": -1}, "tokens_per_step: must be a positive whole number; got -1"),
+        ({"tokens_per_step": True}, "tokens_per_step: must be a positive whole number; got True"),
+        (
+            {"num_params": 5, "flops_per_token": float("inf")},
+            "flops_per_token: must be a positive whole number; got inf",
+        ),
+        (
+            {"flops_per_token": 60},
+            "flops_per_token: 60 is the cost of a model whose num_params is not given; give both, or neither to plan "
+            "the right-sized model at 6·N",
+        ),
+        (
+            {"budget": "500 USD", "num_params": 10**8},
+            "usd_per_device_hour: a budget of 500 USD needs a price; give what one device-hour costs",
+        ),
+        (
+            {"num_params": round(N_OPT), "rule": StopRule(stop_at="latest")},
+            "stop_at: 'latest' needs a law with an uncertainty, and 'besiroglu' carries none; fit one with "
+            "scalestop.fit_law, or use stop_at='median'",
+        ),
+    ],
+)
+def test_errors(arguments, message):
+    with pytest.raises(InputError) as error:
+        make_plan(**{"budget": "1e18 FLOPs", **arguments})
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("num_params", [np.int64(10**7), np.float64(1e7), 1e7])
+def test_whole_numbers_of_every_make(num_params):
+    plan = make_plan("1e18 FLOPs", LAW, num_params)
+    assert plan.num_params == 10**7
+    assert type(plan.num_params) is int
+
+
+def test_a_size_outside_the_range_is_said_even_if_the_optimum_is_inside():
+    plan = make_plan("1e20 FLOPs", LAW, 10**6)
+    assert plan.warnings == (
+        "law besiroglu: N = 1e+06 parameters is 1.6 orders of magnitude below the fitted range 4.4e+07 to 1.61e+10",
+    )
+    taught = make_plan("1 PF-day", "kaplan-presentation", 10**12)
+    assert [("inconsistent" in line, "N = 1e+12" in line) for line in taught.warnings] == [(True, False), (False, True)]
