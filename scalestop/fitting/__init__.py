@@ -2,8 +2,9 @@
 
 from scalestop.fitting.backtest import Backtest, backtest
 from scalestop.fitting.diagnostics import Diagnostics, Finding
-from scalestop.fitting.fit import LawFit, LossPrediction, OptimumIntervals, fit_law
+from scalestop.fitting.fit import fit_law
 from scalestop.fitting.intervals import Interval
+from scalestop.fitting.law_fit import LawFit, LossPrediction, OptimumIntervals
 from scalestop.fitting.read import read_runs
 from scalestop.fitting.table import BadRow, RunTable
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalestop.errors import InputError, ScalestopWarning
-from scalestop.fitting.fit import LawFit, Method, fit_law
+from scalestop.fitting.fit import Method, fit_law
+from scalestop.fitting.law_fit import LawFit
 from scalestop.fitting.newton import Array
 from scalestop.fitting.read import read_runs
 from scalestop.fitting.table import RunTable

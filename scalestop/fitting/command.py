@@ -15,7 +15,8 @@ from rich.table import Table
 
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting.backtest import backtest
-from scalestop.fitting.fit import LawFit, Method, fit_law
+from scalestop.fitting.fit import Method, fit_law
+from scalestop.fitting.law_fit import LawFit
 from scalestop.laws import get_law
 from scalestop.laws.base import NCounts
 from scalestop.units import human_count, human_flops

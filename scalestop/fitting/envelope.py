@@ -47,7 +47,7 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
         InputError: If there are no curves of at least three sizes, or they enclose no minimum.
     """
     options.refuse("envelope", "tied", "irreducible", "fitted_scale", "delta")
-    curves = _curves(table)
+    names, curves = _curves(table)
     if len({round(float(np.log(n)), 3) for n, _ in curves}) < 3:
         raise InputError(
             f"records: envelope needs loss curves of at least 3 sizes; got {len(curves)} runs with a curve. Give "
@@ -106,13 +106,14 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
         ),
         findings=tuple(findings),
         notes=(f"{int(enclosed.sum())} of {NUM_BUDGETS} computes enclose a minimum.",),
+        left_out=tuple(names),
         detail=Envelope(flops, params, losses, best[0]),
     )
 
 
-def _curves(table: RunTable) -> list[tuple[float, Array]]:
-    """Return (N, points of (tokens, loss) by tokens) of each run that has at least two points."""
-    found = []
+def _curves(table: RunTable) -> tuple[list[str], list[tuple[float, Array]]]:
+    """Return name and (N, points of (tokens, loss) by tokens) of each run that has at least two points."""
+    names, found = [], []
     for group in range(int(table.groups.max()) + 1):
         rows = np.flatnonzero(table.groups == group)
         points = {(float(table.tokens[r]), float(table.loss[r])) for r in rows}
@@ -120,8 +121,9 @@ def _curves(table: RunTable) -> list[tuple[float, Array]]:
             points |= set(table.curve[row])
         curve = np.array(sorted(p for p in points if p[0] > 0 and p[1] > 0))
         if len(curve) >= 2:
+            names.append(table.run[rows[0]])
             found.append((float(table.params[rows[0]]), curve))
-    return found
+    return names, found
 
 
 def _on_common_budgets(curves: list[tuple[float, Array]]) -> tuple[Array, Array, Array]:

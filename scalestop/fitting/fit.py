@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from scalestop.errors import InputError, ScalestopWarning
-from scalestop.fitting.diagnostics import (
-    Diagnostics,
-    Finding,
-    fit_findings,
-    leverage_of,
-    outliers_of,
-    seed_noise_of,
-    table_findings,
-)
+from scalestop.fitting.diagnostics import Diagnostics, Finding, leverage_of, outliers_of, seed_noise_of
 from scalestop.fitting.envelope import fit_envelope
+from scalestop.fitting.findings import fit_findings, table_findings
 from scalestop.fitting.intervals import Interval, interval
 from scalestop.fitting.isoflop import fit_isoflop
 from scalestop.fitting.kaplan import fit_kaplan
-from scalestop.fitting.method import FitOptions, MethodFit, Residuals
+from scalestop.fitting.law_fit import LawFit, exponent
+from scalestop.fitting.method import FitOptions, MethodFit
 from scalestop.fitting.newton import Array
 from scalestop.fitting.parametric import fit_parametric
 from scalestop.fitting.read import read_runs
 from scalestop.fitting.repeated import fit_repeated
 from scalestop.fitting.table import RunTable, describe_bad_rows
-from scalestop.laws import LawInfo, ScalingLaw, ValidRange
+from scalestop.laws import LawInfo, ValidRange
 from scalestop.laws.base import NCounts
 from scalestop.units import human_count
 
@@ -43,122 +37,6 @@ METHODS: Mapping[str, Callable[[RunTable, FitOptions], MethodFit]] = {
     "kaplan": fit_kaplan,
     "repeated": fit_repeated,
 }
-
-
-@dataclass(frozen=True)
-class OptimumIntervals:
-    """The optimum of a budget, with intervals."""
-
-    flops: float
-    """C, FLOPs."""
-    num_params: Interval
-    """N_opt."""
-    num_tokens: Interval
-    """D_opt, tokens."""
-    loss: Interval | None
-    """The law's loss at its own optimum, nats per token; None for a law without a loss."""
-    warnings: tuple[str, ...] = ()
-    """How far outside the fitted runs this is."""
-
-
-@dataclass(frozen=True)
-class LossPrediction:
-    """The loss expected of a model, with intervals."""
-
-    loss: Interval
-    """The law's own loss, nats per token: how well the runs pin down the law."""
-    new_run: tuple[float, float]
-    """Where the loss of one new run will lie: the law's uncertainty and a run's own scatter together."""
-    warnings: tuple[str, ...] = ()
-    """How far outside the fitted runs this is."""
-
-
-@dataclass(frozen=True)
-class LawFit:
-    """A fitted law, how sure it is, and what speaks against it."""
-
-    law: ScalingLaw
-    """The law, with its bootstrap draws; goes wherever a law goes."""
-    intervals: Mapping[str, Interval]
-    """Every constant, and the allocation exponents a and b."""
-    residuals: Residuals
-    """Each run against the law."""
-    diagnostics: Diagnostics
-    """Findings, leverage, outliers, seed noise."""
-    method: str
-    """How it was fitted."""
-    objective: float
-    """What was minimised, at its minimum."""
-    table: RunTable = field(repr=False)
-    """The runs."""
-    options: FitOptions = field(repr=False)
-    raw: MethodFit = field(repr=False)
-    """Draws, jackknife refits, and what only this method has."""
-
-    def optimum(self, flops: float, level: float | None = None) -> OptimumIntervals:
-        """Return N_opt, D_opt and the loss there, with intervals.
-
-        Args:
-            flops: C in FLOPs.
-            level: Share of the distribution inside the intervals; the fit's own if None.
-        """
-        best = self.law.optimal(flops)
-        at = float(best.num_params), float(best.num_tokens)
-        outside = self.law.info.valid.outside(num_params=at[0], num_tokens=at[1], flops=flops)
-        return OptimumIntervals(
-            flops=flops,
-            num_params=self.interval_of(lambda law: law.optimal(flops).num_params, level),
-            num_tokens=self.interval_of(lambda law: law.optimal(flops).num_tokens, level),
-            loss=self.interval_of(lambda law: law.loss(*law.optimal(flops)), level) if self.law.has_loss else None,
-            warnings=outside,
-        )
-
-    def predict(
-        self, num_params: float, num_tokens: float, level: float | None = None, *, unique_tokens: float | None = None
-    ) -> LossPrediction:
-        """Return the loss of a model, with the law's interval and that of one new run.
-
-        Args:
-            num_params: N, counted as the runs count it.
-            num_tokens: D.
-            level: Share of the distribution inside; the fit's own if None.
-            unique_tokens: Distinct tokens among them; only method `repeated` knows what that means.
-
-        Raises:
-            InputError: If the law predicts no loss.
-        """
-        level = self.options.level if level is None else level
-        extra = {"unique_tokens": unique_tokens} if self.method == "repeated" else {}
-
-        def loss_of(law: Any) -> Any:
-            return law.loss(num_params, num_tokens, **extra)
-
-        draws = np.asarray(loss_of(self.raw.law_of(self.raw.draws, self.law.info)))
-        # a fit runs closer to its own runs than to new ones, by the constants it had to play with
-        runs = len(self.residuals.measured)
-        slack = np.sqrt(runs / max(runs - self.raw.num_free, 1))
-        scatter = self.residuals.log_ratio * slack
-        losses = np.multiply.outer(draws, np.exp(scatter)).ravel()
-        low, high = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2])
-        outside = self.law.info.valid.outside(
-            num_params=num_params, num_tokens=num_tokens, flops=6 * num_params * num_tokens
-        )
-        return LossPrediction(self.interval_of(loss_of, level), (float(low), float(high)), outside)
-
-    def interval_of(self, quantity: Callable[[Any], Any], level: float | None = None) -> Interval:
-        """Return the intervals of any quantity of the law.
-
-        Args:
-            quantity: Takes a law (whose constants may be arrays of draws), returns a number (or an array).
-            level: Share of the distribution inside; the fit's own if None.
-        """
-        info = self.law.info
-        values = (
-            np.asarray(quantity(self.raw.law_of(constants, info)), dtype=np.float64)
-            for constants in (self.raw.estimate[None, :], self.raw.draws, self.raw.jackknife)
-        )
-        estimate, draws, jackknife = values
-        return interval(float(estimate[0]), draws, jackknife, self.options.level if level is None else level)
 
 
 def fit_law(
@@ -294,17 +172,10 @@ def _intervals(fit: LawFit) -> dict[str, Interval]:
     return found
 
 
-def exponent(law: ScalingLaw, table: RunTable) -> Array:
-    """Return a of N_opt ∝ C^a, about the middle of the table's compute."""
-    middle = float(np.exp(np.mean(np.log(6 * table.params * table.tokens))))
-    high, low = law.optimal(middle * 1.1).num_params, law.optimal(middle / 1.1).num_params
-    return np.asarray(np.log(np.asarray(high) / low) / np.log(1.21))
-
-
 def _diagnose(table: RunTable, raw: MethodFit, method: str, held_out: int) -> Diagnostics:
     log_ratio = raw.residuals.log_ratio
     whole = len(log_ratio) == len(table)
-    runs = tuple(dict.fromkeys(np.array(table.run)[np.argsort(table.groups, kind="stable")]))
+    runs = raw.left_out or tuple(str(run) for run in np.unique(np.array(table.run)))
     leverage = leverage_of(raw.names, runs, raw.estimate, raw.draws, raw.jackknife)
     outliers = outliers_of(table, log_ratio) if whole else ()
     noise = seed_noise_of(table, log_ratio) if whole else None

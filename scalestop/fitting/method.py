@@ -113,6 +113,8 @@ class MethodFit:
     notes: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Constants that were given."""
+    left_out: tuple[str, ...] = ()
+    """The run that each row of `jackknife` leaves out; empty where those are all runs of the table, by name."""
     detail: Any = None
     """What only this method has, such as the isoFLOP groups."""
 

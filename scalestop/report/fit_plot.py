@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from scalestop.fitting.fit import LawFit
+    from scalestop.fitting.law_fit import LawFit
 
 _INK = "#22313f"
 _BAND = "#2a78b5"

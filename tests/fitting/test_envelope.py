@@ -66,3 +66,11 @@ def test_without_curves_there_is_no_envelope() -> None:
     rows = [{**run, "curve": ()} for run in curves(8)]
     with pytest.raises(InputError, match="envelope needs loss curves of at least 3 sizes; got 0 runs with a curve"):
         fit_law(rows, "envelope")
+
+
+def test_runs_without_a_curve_are_left_out_and_influence_is_told_of_the_others(fit) -> None:
+    bare = {"params": 5e8, "tokens": 5e9, "loss": 2.9, "run": "a bare run"}
+    with_bare = fit_law([bare, *curves()], "envelope", bootstrap=100)
+    assert with_bare.intervals["a"].estimate == pytest.approx(fit.intervals["a"].estimate, rel=1e-12)
+    named = {entry.run for entry in with_bare.diagnostics.leverage}
+    assert named == {run["run"] for run in curves()}

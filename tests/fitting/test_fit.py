@@ -10,7 +10,7 @@ from fitting_data import surface_runs
 
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting import LawFit, fit_law
-from scalestop.fitting.fit import exponent
+from scalestop.fitting.law_fit import exponent
 from scalestop.laws import get_law
 from scalestop.planning.allocation import allocate
 

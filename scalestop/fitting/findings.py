@@ -1,0 +1,202 @@
+"""What a fit should be doubted for, one clear sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scalestop.fitting.diagnostics import Finding, Leverage, Outlier, SeedNoise
+from scalestop.fitting.newton import Array
+from scalestop.fitting.table import RunTable, describe_bad_rows
+
+LEVERAGE_SHARE = 0.5
+"""Standard errors by which one run of many may move a constant before it is named."""
+
+_SHOWN = 5
+
+
+def table_findings(table: RunTable, *, repeated: bool = False) -> list[Finding]:
+    """Return what the runs themselves give to think about.
+
+    Args:
+        table: The runs.
+        repeated: Whether the method knows of repeated tokens.
+    """
+    found = []
+    if table.bad_rows:
+        many = "1 row was" if len(table.bad_rows) == 1 else f"{len(table.bad_rows)} rows were"
+        found.append(Finding("bad-rows", "warning", f"{many} left out: {describe_bad_rows(table.bad_rows)}."))
+    counts = {c for c in table.n_counts if c is not None}
+    if len(counts) > 1:
+        shown = ", ".join(f"{table.n_counts.count(c)} count {c}" for c in sorted(counts))
+        found.append(
+            Finding(
+                "mixed-n", "warning", f"N means different things in different runs ({shown}); give all of them alike."
+            )
+        )
+    ratio = table.flops / (6 * table.params * table.tokens)
+    if ratio.max() / ratio.min() > 1.1:
+        found.append(
+            Finding(
+                "flops-disagree",
+                "warning",
+                f"FLOPs over 6·N·D runs from {ratio.min():.3g} to {ratio.max():.3g}: either N is counted in more than "
+                f"one way, or FLOPs contain what 6·N does not, such as attention. The fit uses N and D as given.",
+            )
+        )
+    undecayed = [i for i, decayed in enumerate(table.lr_decayed) if decayed is False]
+    if undecayed:
+        shown = ", ".join(table.run[i] for i in undecayed[:_SHOWN])
+        found.append(
+            Finding(
+                "lr-not-decayed",
+                "warning",
+                f"{len(undecayed)} of {len(table)} runs ended before their learning rate had come down ({shown}"
+                f"{', ...' if len(undecayed) > _SHOWN else ''}): their losses are too high for their tokens, which "
+                f"bends the law (Hoffmann et al. 2022, appendix B).",
+            )
+        )
+    epochs = table.tokens / table.unique_tokens
+    several = int(np.sum(epochs > 1.001))
+    if several and not repeated:
+        found.append(
+            Finding(
+                "repeated-tokens",
+                "warning",
+                f"{several} of {len(table)} runs saw their tokens up to {np.nanmax(epochs):.3g} times; this method "
+                f"counts a repeated token as new. Use method='repeated', or leave those runs out.",
+            )
+        )
+    rows = np.column_stack([table.params, table.tokens, table.loss])
+    copies = len(rows) - len(np.unique(rows, axis=0))
+    if copies:
+        found.append(
+            Finding(
+                "duplicates",
+                "warning",
+                f"{copies} rows repeat another's N, D and loss exactly; is a run counted twice?",
+            )
+        )
+    for symbol, unit, values in (("N", "parameters", table.params), ("D", "tokens", table.tokens)):
+        if values.max() / values.min() < 8:
+            found.append(
+                Finding(
+                    f"narrow-{symbol}",
+                    "warning",
+                    f"{symbol} spans only x{values.max() / values.min():.2g} ({values.min():.3g} to {values.max():.3g} "
+                    f"{unit}); its exponent needs about an order of magnitude.",
+                )
+            )
+    return found
+
+
+def fit_findings(
+    table: RunTable,
+    names: Sequence[str],
+    draws: Array,
+    log_ratio: Array,
+    leverage: Sequence[Leverage],
+    outliers: Sequence[Outlier],
+    seed_noise: SeedNoise | None,
+) -> list[Finding]:
+    """Return what the fit gives to think about: constants that are not determined, single runs, trends."""
+    found = _undetermined(table, names, draws)
+    if outliers:
+        shown = "; ".join(f"{o.run} ({o.log_ratio:+.1%}, {o.score:.0f} sd)" for o in outliers[:_SHOWN])
+        more = f"; and {len(outliers) - _SHOWN} more" if len(outliers) > _SHOWN else ""
+        found.append(
+            Finding("outliers", "warning", f"{len(outliers)} runs lie far off the law, and were kept: {shown}{more}.")
+        )
+    # of R equal runs each moves a constant by about 1/sqrt(R) standard errors, some by three times that
+    usual = 4 / np.sqrt(max(len(leverage), 1))
+    heavy = [entry for entry in leverage if entry.standard_errors > max(LEVERAGE_SHARE, usual)]
+    if heavy:
+        shown = "; ".join(
+            f"{e.run} moves {e.constant} by {e.shift:+.3g} ({e.standard_errors:.1f} standard errors)" for e in heavy[:3]
+        )
+        found.append(
+            Finding(
+                "leverage",
+                "warning",
+                f"{len(heavy)} single runs carry much of the fit: {shown}. Repeat them, or add runs nearby.",
+            )
+        )
+    slope, bend = _trend(np.log(table.flops), log_ratio)
+    if max(abs(slope), abs(bend)) > 4:
+        if abs(slope) >= abs(bend):
+            way = f"drift with compute (t = {slope:+.1f}): dear runs come out {'higher' if slope > 0 else 'lower'}"
+        else:
+            way = (
+                f"bend with compute (t = {bend:+.1f}): cheap and dear runs come out {'higher' if bend > 0 else 'lower'}"
+            )
+        found.append(
+            Finding(
+                "trend",
+                "warning",
+                f"Residuals {way} than the law, so the form misses something, and extrapolation will too.",
+            )
+        )
+    if seed_noise is not None and seed_noise.num_repeats >= 5 and seed_noise.residual_sd > 3 * seed_noise.log_sd:
+        found.append(
+            Finding(
+                "misfit",
+                "warning",
+                f"Repeats differ by {seed_noise.log_sd:.2%} of the loss but the runs miss the law by "
+                f"{seed_noise.residual_sd:.2%}: more than noise, so the form or the settings differ between runs.",
+            )
+        )
+    return found
+
+
+def _undetermined(table: RunTable, names: Sequence[str], draws: Array) -> list[Finding]:
+    found = []
+    columns = dict(zip(names, draws.T, strict=True))
+    least = float(table.loss.min())
+    if "E" in columns and np.ptp(columns["E"]) > 0:
+        vanished = float(np.mean(columns["E"] < 1e-3 * least))
+        low, high = np.quantile(columns["E"], [0.05, 0.95])
+        if vanished > 0.05:
+            found.append(
+                Finding(
+                    "E-undetermined",
+                    "warning",
+                    f"E is not determined: {vanished:.0%} of the refits put it at zero. Losses far above E cannot tell "
+                    f"it from a small exponent; add dearer runs, or give E with irreducible=...",
+                )
+            )
+        elif high - low > 0.5 * least:
+            found.append(
+                Finding(
+                    "E-undetermined",
+                    "warning",
+                    f"E is hardly determined: 90 % of the refits put it anywhere from {low:.3g} to {high:.3g} nats, "
+                    f"with {least:.3g} the least loss measured. Predictions far beyond the runs inherit that.",
+                )
+            )
+    for name in ("alpha", "beta"):
+        if name in columns:
+            stuck = float(np.mean((columns[name] > 9.9) | (columns[name] < 1.1e-3)))
+            if stuck > 0.01:
+                found.append(
+                    Finding(
+                        f"{name}-undetermined",
+                        "warning",
+                        f"{name} is not determined: {stuck:.0%} of the refits ran into the bounds 0.001 to 10.",
+                    )
+                )
+    return found
+
+
+def _trend(x: Array, y: Array) -> tuple[float, float]:
+    """Return the t values of the linear and the quadratic term of y on x."""
+    if len(x) < 6 or np.ptp(x) == 0:
+        return 0.0, 0.0
+    x = (x - x.mean()) / x.std()
+    basis = np.linalg.qr(np.stack([np.ones_like(x), x, x * x], axis=1))[0]
+    # the factorisation leaves each column's sign open
+    basis = basis * np.sign(np.stack([np.ones_like(x), x, x * x], axis=1).T @ basis).diagonal()
+    terms = basis.T @ y
+    rest = y - basis @ terms
+    error = float(np.sqrt(rest @ rest / (len(x) - 3)))
+    return (float(terms[1]) / error, float(terms[2]) / error) if error > 0 else (0.0, 0.0)
