@@ -28,7 +28,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from scalestop import LawFit, fit_law
+from scalestop import ComputeOptimalStopping, LawFit, fit_law
 from scalestop.lab.corpus import embedded_corpus
 from scalestop.lab.data import TextData, batch_size_for
 from scalestop.lab.dims import GPTDims, dims_for
@@ -95,12 +95,14 @@ def train(run: Run) -> dict:
     pl.seed_everything(run.seed, verbose=False)
     data = TextData(context=CONTEXT, batch_size=run.batch_size, seed=run.seed)
     lr = default_lr(run.dims.width)
-    model = TinyGPT(
-        width=run.dims.width, depth=run.dims.depth, num_heads=run.dims.num_heads, lr=lr, total_steps=run.steps
+    model = TinyGPT(width=run.dims.width, depth=run.dims.depth, num_heads=run.dims.num_heads, lr=lr)
+    # It gives the learning rate its clock. With no tolerance no size counts as optimal: the tokens end the run.
+    stopping = ComputeOptimalStopping(
+        f"{run.steps * data.tokens_per_batch} tokens", tolerance=0.0, oversized="ignore", record=False, verbose=False
     )
     trainer = pl.Trainer(
-        max_steps=run.steps,
         max_epochs=-1,
+        callbacks=[stopping],
         limit_val_batches=0,
         gradient_clip_val=1.0,
         accelerator="cpu",

@@ -55,6 +55,21 @@ def budget_factor(
     return floor + (1 - floor) * _FALL[shape](1 - left / decay)
 
 
+def check_shares(warmup: float, decay: float, shape: str, floor: float) -> None:
+    """Refuse what no schedule can be made of.
+
+    Raises:
+        InputError: Naming the argument.
+    """
+    for name, value in (("warmup", warmup), ("decay", decay), ("floor", floor)):
+        if not 0 <= value <= 1:
+            raise InputError(f"{name}: a share, between 0 and 1; got {value!r}")
+    if warmup + decay > 1 + 1e-9:  # two shares written in decimals may add up to a hair over 1
+        raise InputError(f"warmup and decay: together at most the whole run; got {warmup} + {decay} > 1")
+    if shape not in get_args(Shape):
+        raise InputError(f"shape: one of {', '.join(get_args(Shape))}; got {shape!r}")
+
+
 class BudgetLR(LRScheduler):
     """A learning rate that follows the run's progress to its nearest stop, whatever the batches look like.
 
@@ -94,13 +109,7 @@ class BudgetLR(LRScheduler):
         floor: float = 0.0,
         horizon: BudgetLike | None = None,
     ) -> None:
-        for name, value in (("warmup", warmup), ("decay", decay), ("floor", floor)):
-            if not 0 <= value <= 1:
-                raise InputError(f"{name}: a share, between 0 and 1; got {value!r}")
-        if warmup + decay > 1 + 1e-9:  # 1e-9: two shares written in decimals may add up to a hair over 1
-            raise InputError(f"warmup and decay: together at most the whole run; got {warmup} + {decay} > 1")
-        if shape not in get_args(Shape):
-            raise InputError(f"shape: one of {', '.join(get_args(Shape))}; got {shape!r}")
+        check_shares(warmup, decay, shape, floor)
         self.warmup, self.decay, self.shape, self.floor = warmup, decay, shape, floor
         self.horizon = None if horizon is None else Budget.parse(horizon)
         if self.horizon is not None:

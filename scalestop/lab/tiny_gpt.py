@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from scalestop.callback import ComputeOptimalStopping
 from scalestop.errors import InputError
 from scalestop.lab.dims import GPTDims, dims_for
-from scalestop.schedule import BudgetLR
+from scalestop.schedule import BudgetLR, Shape, check_shares
 
 _EMBEDDING_STD = 0.1
 _ROTARY_BASE = 1_000.0
@@ -35,23 +35,6 @@ def default_lr(width: int) -> float:
         width: Channels of the residual stream.
     """
     return 0.25 / width
-
-
-def lr_factor(step: int, total_steps: int, warmup_share: float = 0.1, decay_share: float = 0.5) -> float:
-    """Share of the peak learning rate at an optimizer step: linear up, flat, linear down to nothing at the end.
-
-    Args:
-        step: Optimizer steps already taken.
-        total_steps: Optimizer steps of the whole run.
-        warmup_share: Share of the steps in which the rate rises.
-        decay_share: Share of the steps, at the end, in which it falls.
-
-    Returns:
-        A factor between 0 and 1; 0 from `total_steps` on.
-    """
-    rise = (step + 1) / (warmup_share * total_steps) if warmup_share else 1.0
-    fall = (total_steps - step) / (decay_share * total_steps) if decay_share else float(step < total_steps)
-    return max(0.0, min(1.0, rise, fall))
 
 
 class TinyGPT(pl.LightningModule):
@@ -73,10 +56,11 @@ class TinyGPT(pl.LightningModule):
         vocab_size: Number of token values; 256 for bytes.
         lr: Peak learning rate of AdamW; None takes `default_lr(width)`, 0.25 / width.
         weight_decay: AdamW's weight decay on matrices; norms have none.
-        total_steps: Optimizer steps at which the learning rate reaches 0. With None the budget is the clock: the rate
-            reaches 0 where `ComputeOptimalStopping` will end the run; without that callback it stays constant.
-        warmup_share: Share of the run in which the rate rises to its peak.
-        decay_share: Share of the run, at its end, in which it falls linearly to 0.
+        warmup: Share of the run in which the rate rises to its peak; see `BudgetLR`. The run's end is where
+            `ComputeOptimalStopping` will stop it; without that callback the rate stays at its peak.
+        decay: Share of the run, at its end, in which the rate falls. With `warmup` and `decay` 0 it stays at its peak.
+        decay_shape: How it falls: `linear`, `1-sqrt`, `cosine` or `square`.
+        floor: Where it ends, as a share of the peak.
 
     Raises:
         InputError: If two sizes are given, half of one, or one that no model can have.
@@ -92,17 +76,20 @@ class TinyGPT(pl.LightningModule):
         vocab_size: int = 256,
         lr: float | None = None,
         weight_decay: float = 0.1,
-        total_steps: int | None = None,
-        warmup_share: float = 0.1,
-        decay_share: float = 0.5,
+        warmup: float = 0.1,
+        decay: float = 0.5,
+        decay_shape: Shape = "linear",
+        floor: float = 0.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.dims = _choose_dims(num_params, width, depth, num_heads, tied, vocab_size)
         self.lr = default_lr(self.dims.width) if lr is None else lr
-        _check_optimization(self.lr, total_steps, warmup_share, decay_share)
-        self.weight_decay, self.total_steps = weight_decay, total_steps
-        self.warmup_share, self.decay_share = warmup_share, decay_share
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise InputError(f"lr is {self.lr}; it must be positive and finite, or None for the rule by size")
+        check_shares(warmup, decay, decay_shape, floor)
+        self.weight_decay = weight_decay
+        self.warmup, self.decay, self.decay_shape, self.floor = warmup, decay, decay_shape, floor
 
         dims = self.dims
         self.embedding = nn.Embedding(dims.vocab_size, dims.width)
@@ -159,7 +146,7 @@ class TinyGPT(pl.LightningModule):
         self.log("val_loss", self.loss(batch), prog_bar=True, sync_dist=True, batch_size=len(batch["input_ids"]))
 
     def configure_optimizers(self) -> Any:
-        """AdamW with betas (0.9, 0.95), and a schedule where the end of the run is known."""
+        """AdamW with betas (0.9, 0.95), and `BudgetLR` where the end of the run is known."""
         matrices = [weight for weight in self.parameters() if weight.ndim >= 2]
         vectors = [weight for weight in self.parameters() if weight.ndim < 2]
         groups = [
@@ -167,20 +154,12 @@ class TinyGPT(pl.LightningModule):
             {"params": vectors, "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.95), fused=True)
-        schedule = self._schedule(optimizer)
-        if schedule is None:
+        if self.warmup == self.decay == 0:
             return optimizer
+        if not any(isinstance(callback, ComputeOptimalStopping) for callback in self.trainer.callbacks):
+            return optimizer  # nobody knows where the run ends
+        schedule = BudgetLR(optimizer, self.warmup, self.decay, self.decay_shape, self.floor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
-        warmup, decay, total_steps = self.warmup_share, self.decay_share, self.total_steps
-        if total_steps is not None:
-            return torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: lr_factor(step, total_steps, warmup, decay)
-            )
-        if any(isinstance(callback, ComputeOptimalStopping) for callback in self.trainer.callbacks):
-            return BudgetLR(optimizer, warmup, decay, "linear")
-        return None
 
 
 class _Block(nn.Module):
@@ -243,15 +222,3 @@ def _choose_dims(
         missing = ", ".join(name for name, value in explicit.items() if value is None)
         raise InputError(f"{missing} missing beside {', '.join(given)}; give all three, or num_params alone")
     return GPTDims(width, depth, num_heads, tied, vocab_size)
-
-
-def _check_optimization(lr: float, total_steps: int | None, warmup_share: float, decay_share: float) -> None:
-    if not (lr > 0 and math.isfinite(lr)):
-        raise InputError(f"lr is {lr}; it must be positive and finite, or None for the rule by size")
-    if total_steps is not None and total_steps < 1:
-        raise InputError(f"total_steps is {total_steps}; it must be at least 1, or None for a constant rate")
-    if not (warmup_share >= 0 and decay_share >= 0 and warmup_share + decay_share <= 1):
-        raise InputError(
-            f"warmup_share {warmup_share} and decay_share {decay_share}: each must be at least 0, and both together "
-            "at most 1"
-        )

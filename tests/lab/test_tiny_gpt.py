@@ -13,9 +13,11 @@ from scalestop.callback import ComputeOptimalStopping
 from scalestop.errors import InputError
 from scalestop.lab.data import TextData
 from scalestop.lab.dims import GPTDims
-from scalestop.lab.tiny_gpt import TinyGPT, _rotary_angles, _rotate, default_lr, lr_factor
+from scalestop.lab.tiny_gpt import TinyGPT, _rotary_angles, _rotate, default_lr
 from scalestop.laws import ParametricLaw
 from scalestop.laws.base import LawInfo
+
+LAW = ParametricLaw(LawInfo("toy", "total", "made up"), E=1.0, A=50.0, B=100.0, alpha=0.4, beta=0.4)
 
 
 def tiny(**options):
@@ -60,8 +62,9 @@ def test_half_a_size_is_an_error():
     ("options", "message"),
     [
         ({"lr": 0.0}, "lr is 0.0; it must be positive and finite"),
-        ({"total_steps": 0}, "total_steps is 0; it must be at least 1"),
-        ({"warmup_share": 0.6, "decay_share": 0.5}, "warmup_share 0.6 and decay_share 0.5: .* together at most 1"),
+        ({"warmup": 0.6, "decay": 0.5}, r"warmup and decay: together at most the whole run; got 0.6 \+ 0.5"),
+        ({"decay_shape": "steep"}, "shape: one of linear, 1-sqrt, cosine, square; got 'steep'"),
+        ({"floor": 2.0}, "floor: a share, between 0 and 1; got 2.0"),
     ],
 )
 def test_bad_optimization_is_named(options, message):
@@ -145,21 +148,8 @@ def test_loss_is_the_mean_over_labels_that_count():
     )
 
 
-def test_rate_rises_stays_and_falls_to_nothing():
-    factors = [lr_factor(step, 100, 0.1, 0.5) for step in range(101)]
-    assert factors[0] == pytest.approx(0.1) and factors[9:51] == [1.0] * 42
-    assert factors[75] == pytest.approx(0.5) and factors[99] == pytest.approx(0.02) and factors[100] == 0.0
-    assert lr_factor(500, 100) == 0.0
-    assert [lr_factor(step, 10, 0.0, 0.0) for step in (0, 9, 10)] == [1.0, 1.0, 0.0]
-
-
-@given(st.integers(1, 10**6), st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 2 * 10**6))
-def test_rate_stays_between_nothing_and_peak(total, warmup, decay, step):
-    assert 0.0 <= lr_factor(step, total, warmup, decay) <= 1.0
-
-
 def test_only_matrices_decay():
-    optimizer = tiny(weight_decay=0.3, total_steps=10).configure_optimizers()["optimizer"]
+    optimizer = tiny(weight_decay=0.3, warmup=0.0, decay=0.0).configure_optimizers()
     decayed = {weight.ndim: group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
     assert decayed == {2: 0.3, 1: 0.0}
     counted = sum(weight.numel() for group in optimizer.param_groups for weight in group["params"])
@@ -172,11 +162,13 @@ def test_rate_follows_the_width_unless_given():
 
 
 def test_learns_and_ends_with_the_rate_decayed(tmp_path):
-    model = tiny(total_steps=60)
+    model = tiny()
     before = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, enable_checkpointing=False)
     data = TextData(batch_size=4, context=64, val_tokens=8192)
     untrained = before.validate(model, data, verbose=False)[0]["val_loss"]
-    trainer = fit(tmp_path, model, data, max_steps=60, val_check_interval=30, num_sanity_val_steps=0)
+    stopping = ComputeOptimalStopping(f"{60 * data.tokens_per_batch} tokens", LAW, tolerance=0.0, oversized="ignore")
+    options = {"val_check_interval": 30, "num_sanity_val_steps": 0, "max_epochs": -1}
+    trainer = fit(tmp_path, model, data, callbacks=[stopping], **options)
     assert untrained == pytest.approx(math.log(256), abs=0.3)
     assert trainer.callback_metrics["val_loss"] < 3.6
     assert trainer.callback_metrics["train_loss"] < 4.0
@@ -191,11 +183,10 @@ class Rates(pl.Callback):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-def test_without_steps_the_budget_is_the_clock(tmp_path):
-    law = ParametricLaw(LawInfo("toy", "total", "made up"), E=1.0, A=50.0, B=100.0, alpha=0.4, beta=0.4)
+def test_the_budget_is_the_clock(tmp_path):
     model, data, rates = tiny(), TextData(batch_size=2, context=32), Rates()
     budget = 6 * model.dims.num_params * data.tokens_per_batch * 40
-    stopping = ComputeOptimalStopping(f"{budget} FLOPs", law, oversized="ignore", undersized="continue")
+    stopping = ComputeOptimalStopping(f"{budget} FLOPs", LAW, oversized="ignore", undersized="continue")
     trainer = fit(tmp_path, model, data, max_epochs=-1, limit_val_batches=0, callbacks=[stopping, rates])
     assert trainer.global_step == 40
     shares = [rate / model.lr for rate in rates.rates]
@@ -203,7 +194,7 @@ def test_without_steps_the_budget_is_the_clock(tmp_path):
     assert shares[20:] == pytest.approx([1 - step / 20 for step in range(20)], abs=0.01)
 
 
-def test_without_steps_or_budget_the_rate_is_constant(tmp_path):
+def test_without_a_budget_the_rate_is_constant(tmp_path):
     model, rates = tiny(), Rates()
     fit(tmp_path, model, TextData(batch_size=2, context=32), max_steps=5, limit_val_batches=0, callbacks=[rates])
     assert rates.rates == [model.lr] * 5
