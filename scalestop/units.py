@@ -212,7 +212,7 @@ def human_seconds(value: float) -> str:
     """Return a duration for people: 75 -> '1 min 15 s', 93784 -> '26.1 h'."""
     if value < 60:
         return f"{value:.3g} s"
-    if value < 3600:
+    if round(value) < 3600:
         minutes, seconds = divmod(round(value), 60)
         return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
     return f"{value / 3600:.3g} h" if value < 2 * SECONDS_PER_DAY else f"{value / SECONDS_PER_DAY:.3g} days"

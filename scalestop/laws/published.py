@@ -151,8 +151,8 @@ def published_laws() -> tuple[ScalingLaw, ...]:
                 name="muennighoff",
                 n_counts="total",
                 source="Muennighoff et al. 2023, arXiv 2305.16264, eq. 4-6 and appendix A (unrounded constants)",
-                fitted_on="C4, 182 runs of 7M-9B parameters, up to 900B tokens and 1,500 epochs",
-                valid=ValidRange(num_params=(7e6, 8.7e9), num_tokens=(1e8, 9e11), flops=None),
+                fitted_on="C4, runs of 10M-9B parameters on up to 900B tokens, unique and repeated",
+                valid=ValidRange(num_params=(1e7, 8.7e9), num_tokens=(1e8, 9e11), flops=None),
                 notes=(
                     "Knows what repeated tokens are worth: set unique_tokens to your corpus's size. Up to about 4 "
                     "epochs cost almost nothing; past R_D* = 15 repetitions more compute is mostly wasted.",

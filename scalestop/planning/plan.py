@@ -118,7 +118,7 @@ def make_plan(
         num_params: N of the model, counted as the law counts it. None plans the right-sized model.
         tokens_per_step: Tokens per optimizer step, global over ranks; needed to name the stop step.
         rule: Settings of the stop rule.
-        flops_per_token: Training FLOPs per token; 6·N if None.
+        flops_per_token: Training FLOPs per token of the model of `num_params`, which it needs; 6·N if None.
         speed: Device speed and price; needed where the budget is in time or money only.
         job_budget: What this job alone may spend (a time slice of a longer run); no part of the allocation.
 
