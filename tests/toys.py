@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -184,6 +186,13 @@ def loader(rows: int = 1000, batch_size: int = 4, ragged: bool = False, **option
     """64 tokens a batch where rows are not ragged."""
     kind = options.pop("kind", DataLoader)
     return kind(Rows(rows, ragged), batch_size=batch_size, collate_fn=padded if ragged else plain, **options)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Environment for a subprocess that imports this package and these helpers, on one thread."""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here.parent), str(here), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
 def stopping(budget=1.05 * C_OPT, **options) -> ComputeOptimalStopping:
