@@ -211,6 +211,10 @@ class TestValidRange:
     def test_silent_inside(self, value):
         assert ValidRange(num_params=(1e6, 1e9)).outside(num_params=value) == ()
 
+    @pytest.mark.parametrize("value", [0.99e6, 1.01e9])
+    def test_one_percent_outside_is_outside(self, value):
+        assert len(ValidRange(num_params=(1e6, 1e9)).outside(num_params=value)) == 1
+
     def test_silent_where_the_source_is(self):
         assert ValidRange().outside(num_params=1.0, num_tokens=1.0, flops=1.0) == ()
         assert ValidRange(num_params=(1, 2)).outside(num_params=None, flops=1e9) == ()

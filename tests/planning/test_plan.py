@@ -110,6 +110,17 @@ def test_a_run_limited_in_time_or_money(hours, steps, size, devices, unit, overs
         )
 
 
+def test_money_is_device_time_at_its_price():
+    """10 USD at 2 USD an hour are 5 device-hours, however many devices share them."""
+    speed = Speed(measured_flops_per_second=1e12, num_devices=4, usd_per_device_hour=2.0)
+    plan = make_plan("10 USD", LAW, 10**9, 1000, speed=speed, rule=StopRule(oversized="ignore"))
+    assert [(limit.counter, limit.amount, limit.text) for limit in plan.limits] == [
+        ("device_seconds", 18_000.0, "10 USD")
+    ]
+    assert plan.stop_tokens * 6e9 == pytest.approx(18_000 * 1e12, rel=1e-3)
+    assert plan.stop_reason is StopReason.COST_LIMIT
+
+
 @given(flops=st.floats(1e15, 1e22), size=st.floats(0.01, 5), tolerance=st.floats(0, 0.5))
 def test_verdict(flops, size, tolerance):
     n_opt = LAW.optimal(float(round(flops))).num_params
