@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from scalestop.errors import InputError
-from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain, positive, positive_array
+from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain
+from scalestop.laws.checks import check_irreducible_loss, positive, positive_array
 
 
 def parametric_loss(
@@ -36,17 +36,6 @@ def parametric_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta:
     log_g = np.log(np.asarray(alpha) * A / (np.asarray(beta) * B)) / total
     log_nd = np.log(np.asarray(flops) / 6)
     return Optimum(np.exp(log_g + beta / total * log_nd), np.exp(alpha / total * log_nd - log_g))
-
-
-def check_irreducible_loss(E: Any) -> None:
-    """Check that E is finite and not negative.
-
-    Raises:
-        InputError: If it is anything else.
-    """
-    array = np.asarray(E)
-    if array.dtype.kind not in "iuf" or not np.all(np.isfinite(array) & (array >= 0)):
-        raise InputError(f"E: must be finite and not negative; got {E!r}")
 
 
 @dataclass(frozen=True)

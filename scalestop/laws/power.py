@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from scalestop.laws.base import Floats, Optimum, ScalingLaw, both_or_neither, plain, positive, positive_array
+from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain
+from scalestop.laws.checks import both_or_neither, positive, positive_array
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain, positive, positive_array
-from scalestop.laws.parametric import check_irreducible_loss, parametric_loss, parametric_optimum
+from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain
+from scalestop.laws.checks import check_irreducible_loss, positive, positive_array
+from scalestop.laws.parametric import parametric_loss, parametric_optimum
 
 
 def effective_amount(amount: Floats, unique: Floats, half_life: Floats) -> Floats:
