@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
-from toys import C_OPT, LENGTH, ManualToy, Recount, Rows, Stream, Toy, assert_counts, loader, plain, stopping, train
+from toys import (
+    C_OPT,
+    LENGTH,
+    ManualToy,
+    Rows,
+    Stream,
+    Toy,
+    assert_counts,
+    loader,
+    plain,
+    reference_stop,
+    stopping,
+    train,
+)
 
 from scalestop.accounting.meter import Usage
 from scalestop.planning.rule import StopReason
 
 PER_STEP = 4 * LENGTH
-
-
-def reference_stop(module_seen: list[Recount], stepped: list[bool], limit: int) -> int:
-    """Batches after which a rule that looks at every step stops, from what each batch really held."""
-    for i, (recount, real) in enumerate(zip(itertools.accumulate(module_seen, Recount.__add__), stepped, strict=True)):
-        if real and recount.non_padding >= limit:
-            return i + 1
-    return len(module_seen)
-
-
-class Keeps(Toy):
-    """Keeps the recount of each batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[Recount] = []
-
-    def training_step(self, batch, batch_idx):
-        self.batches.append(Recount())
-        self.batches[-1].add(batch)
-        return super().training_step(batch, batch_idx)
 
 
 @pytest.mark.parametrize("ragged", [False, True])
@@ -50,7 +40,7 @@ class Keeps(Toy):
     ids=str,
 )
 def test_map_style_data(tmp_path, options, ragged):
-    callback, module = stopping("2000 tokens", oversized="ignore"), Keeps()
+    callback, module = stopping("2000 tokens", oversized="ignore"), Toy()
     train(callback, tmp_path, module, loader(200, ragged=ragged, shuffle=True), **options)
     assert_counts(callback.usage, module.seen)
     per_epoch = {7: 7, 0.1: 5, 9: 9}.get(options.get("limit_train_batches"), 50)
@@ -63,7 +53,7 @@ def test_map_style_data(tmp_path, options, ragged):
 
 @pytest.mark.parametrize("ragged", [False, True])
 def test_data_without_length(tmp_path, capsys, ragged):
-    callback, module = stopping("2000 tokens", oversized="ignore"), Keeps()
+    callback, module = stopping("2000 tokens", oversized="ignore"), Toy()
     train(callback, tmp_path, module, DataLoader(Stream(ragged=ragged), batch_size=None))
     assert_counts(callback.usage, module.seen)
     assert len(module.batches) == reference_stop(module.batches, [True] * len(module.batches), 2000)
@@ -82,7 +72,7 @@ def test_tokens_per_step_can_be_given(tmp_path, capsys):
 @pytest.mark.parametrize("mode", ["min_size", "max_size", "max_size_cycle"])
 def test_several_loaders_at_once(tmp_path, mode):
     data = CombinedLoader({"a": loader(40), "b": loader(64, batch_size=2, ragged=True)}, mode)
-    callback, module = stopping("2500 tokens", oversized="ignore"), Keeps()
+    callback, module = stopping("2500 tokens", oversized="ignore"), Toy()
     train(callback, tmp_path, module, data)
     assert_counts(callback.usage, module.seen)
     assert len(module.batches) == reference_stop(module.batches, [True] * len(module.batches), 2500)
@@ -140,7 +130,7 @@ class TakesApart(Toy):
 
     def training_step(self, batch, batch_idx):
         ids, labels = batch
-        self.seen.add((ids, labels))
+        self.take_in((ids, labels))
         batch.clear()
         return self.loss((ids, labels))
 

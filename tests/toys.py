@@ -21,6 +21,8 @@ LAW = ParametricLaw(LawInfo("toy", "total", "made up"), E=1.0, A=50.0, B=200.0, 
 WORDS, WIDTH, LENGTH = 16, 8, 16
 N = 2 * WORDS * WIDTH + WORDS
 """Parameters of `Toy`."""
+PER_BATCH = 4 * LENGTH
+"""Tokens of a batch of four full rows."""
 D_OPT = 16 * N
 """Tokens with which `Toy` is optimal."""
 C_OPT = 6 * N * D_OPT
@@ -59,6 +61,22 @@ class Recount:
         return Recount(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
+def reference_stop(batches: list[Recount], ends: list[bool], limit: int) -> int:
+    """Batches after which a rule that looks at every step stops, from what each batch really held.
+
+    Args:
+        batches: What each batch held, over all ranks.
+        ends: Whether an optimizer step followed it.
+        limit: Tokens that are no padding.
+    """
+    total = 0
+    for i, (batch, real) in enumerate(zip(batches, ends, strict=True)):
+        total += batch.non_padding
+        if real and total >= limit:
+            return i + 1
+    return -1
+
+
 def assert_counts(usage, recount: Recount, num_params: int = N) -> None:
     """The callback's counts are the recount's."""
     found = Recount(usage.tokens, usage.tokens_non_padding, usage.tokens_in_loss, usage.samples)
@@ -73,7 +91,16 @@ class Toy(pl.LightningModule):
         super().__init__()
         self.embedding, self.head = nn.Embedding(WORDS, width), nn.Linear(width, WORDS)
         self.lr = lr
-        self.seen, self.seen_in_validation = Recount(), Recount()
+        self.batches: list[Recount] = []
+        self.seen_in_validation = Recount()
+
+    @property
+    def seen(self) -> Recount:
+        return sum(self.batches, Recount())
+
+    def take_in(self, batch) -> None:
+        self.batches.append(Recount())
+        self.batches[-1].add(batch)
 
     def loss(self, batch):
         if isinstance(batch, dict) and "input_ids" not in batch:
@@ -82,7 +109,7 @@ class Toy(pl.LightningModule):
         return functional.cross_entropy(self.head(self.embedding(ids)).flatten(0, 1), labels.flatten())
 
     def training_step(self, batch, batch_idx):
-        self.seen.add(batch)
+        self.take_in(batch)
         loss = self.loss(batch)
         self.log("train_loss", loss, batch_size=1)
         return loss

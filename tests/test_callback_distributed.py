@@ -1,0 +1,148 @@
+"""Two real processes: counts are sums over ranks of what each rank's model really saw, and all stop together."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toys import PER_BATCH, N, Recount, environment, reference_stop, stopping, train
+
+WORKER = Path(__file__).with_name("distributed_worker.py")
+HARD_TIMEOUT = 300
+"""Seconds; a rank that hangs is a failed test."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def launch(folder: Path, cases: dict[str, dict], nodes: int = 1) -> dict[str, list[dict]]:
+    """Run the cases on two ranks, on one node or on two, and return each case's results by rank."""
+    folder.mkdir(exist_ok=True)
+    (folder / "cases.json").write_text(json.dumps(cases))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes), "--master-port", str(free_port())]
+    command += ["--nproc-per-node", str(2 // nodes), "--master-addr", "127.0.0.1"]
+    processes = []
+    for node in range(nodes):
+        with open(folder / f"node-{node}.log", "w") as log:
+            one = [*command, "--node-rank", str(node), str(WORKER), str(folder / "cases.json")]
+            processes.append(subprocess.Popen(one, stdout=log, stderr=subprocess.STDOUT, env=environment(), cwd=folder))
+    try:
+        codes = [process.wait(HARD_TIMEOUT) for process in processes]
+    finally:
+        for process in processes:
+            process.terminate()
+    logs = "\n".join((folder / f"node-{node}.log").read_text()[-6000:] for node in range(nodes))
+    assert codes == [0] * nodes, logs
+    ranks = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    return {name: [rank[name] for rank in ranks] for name in cases}
+
+
+def recounts(result: dict) -> list[Recount]:
+    return [Recount(**batch) for batch in result["batches"]]
+
+
+def check(results: list[dict], limit: int, every: int = 1, per_epoch: int = 10**9, copies: bool = False) -> Recount:
+    """Hold each rank's counts and stop against a recount of both ranks' batches; return the sum.
+
+    Args:
+        results: By rank.
+        limit: Budget in tokens that are no padding.
+        every: Batches a step.
+        per_epoch: Batches an epoch, whose last window may be short.
+        copies: Whether the ranks are tensor-parallel copies that saw the same batches.
+    """
+    first, second = (recounts(result) for result in results)
+    assert len(first) == len(second)
+    assert not copies or first == second
+    both = first if copies else [a + b for a, b in zip(first, second, strict=True)]
+    total = sum(both, Recount())
+    ends = [(i % per_epoch + 1) % every == 0 or i % per_epoch == per_epoch - 1 for i in range(len(both))]
+    assert reference_stop(both, ends, limit) == len(both)
+    for result in results:
+        usage = result["usage"]
+        assert Recount(*(usage[k] for k in ("tokens", "tokens_non_padding", "tokens_in_loss", "samples"))) == total
+        assert usage["flops"] == 6 * N * total.tokens
+        assert usage["optimizer_steps"] == sum(ends)
+        assert result["num_params"] == N  # however it is sharded
+        assert result["reason"] == "TOKEN_LIMIT"
+        assert result["usage"] == results[0]["usage"]
+    return total
+
+
+def case(strategy: str, data: str, limit: int = 2500, **more) -> dict:
+    return {"strategy": strategy, "data": data, "budget": f"{limit} tokens", **more}
+
+
+def test_two_processes(tmp_path):
+    """DDP, FSDP2 and tensor parallelism; ragged and uneven batches, accumulation, two optimizers, repeats."""
+    quiet = {"log_every_n_steps": 1000}
+    results = launch(
+        tmp_path,
+        {
+            "uneven": case("ddp", "uneven", trainer=quiet),
+            # 45 rows on 2 ranks: the sampler repeats one, and the last batch of an epoch is short
+            "sampler": case("ddp", "ragged", rows=45, trainer=quiet),
+            "accumulated": case("ddp", "uneven", batches=10, trainer={"accumulate_grad_batches": 4, **quiet}),
+            "manual": case("ddp", "uneven", module="manual", trainer=quiet),
+            "alone": case("ddp", "uneven", saves_alone=True, patience=0.5),
+            "sharded": case("model_parallel", "uneven", trainer=quiet),
+            "sharded_on": case("model_parallel", "uneven", 3500, ckpt_of="sharded"),
+            "split": case("model_parallel", "ragged", tensor_parallel=2, trainer=quiet),
+        },
+    )
+    check(results["uneven"], 2500)
+    check(results["sampler"], 2500, per_epoch=6)
+    check(results["accumulated"], 2500, every=4, per_epoch=5)  # each rank is given half of the ten
+    check(results["manual"], 2500)
+    assert results["manual"][0]["global_step"] == 2 * results["manual"][0]["usage"]["optimizer_steps"]
+    check(results["alone"], 2500)
+    check(results["sharded"], 2500)
+    check(results["split"], 2500, copies=True)
+
+    for name in ("uneven", "sharded", "split"):
+        steps = results[name][0]["usage"]["optimizer_steps"]
+        assert results[name][0]["reductions"] < steps / 1.5  # not at every step; see test_watch_ranks for how few
+        assert results[name][0]["reductions"] == results[name][1]["reductions"]
+
+    # one rank that asks for its state alone gets an answer: an estimate that says so
+    alone = results["alone"][0]["alone"]
+    assert alone["exact"] is False and alone["meter"]["tokens"] > 0
+
+    # state that a strategy restores after `on_fit_start` is taken up all the same
+    before, after = results["sharded"], results["sharded_on"]
+    assert after[0]["warnings"] == []
+    gained = sum((sum(recounts(result), Recount()) for result in after), Recount())
+    assert after[0]["usage"]["tokens"] == before[0]["usage"]["tokens"] + gained.tokens
+    assert 3500 <= after[0]["usage"]["tokens_non_padding"] < 3500 + 100
+
+
+def test_one_then_two_then_one_process(tmp_path):
+    """A run that moves between worlds keeps its count: the state is global."""
+    first = stopping("640 tokens", oversized="ignore")
+    train(first, tmp_path / "first")
+    middle = launch(tmp_path / "middle", {"two": case("ddp", "plain", 1600, ckpt_path=str(first.checkpoint_path))})[
+        "two"
+    ]
+    last = stopping("2240 tokens", oversized="ignore")
+    trainer = train(last, tmp_path / "last", ckpt_path=middle[0]["checkpoint"])
+    gained = [sum(recounts(result), Recount()).tokens for result in middle]
+    assert middle[0]["usage"]["tokens"] == middle[1]["usage"]["tokens"] == 640 + sum(gained)
+    # 15 more batches of one rank, or 8 steps of two
+    assert middle[0]["usage"]["tokens"] == 640 + 8 * 2 * PER_BATCH
+    assert last.usage.tokens == 640 + sum(gained) + trainer.toy.seen.tokens == 2240
+    assert last.usage.optimizer_steps == 10 + 8 + trainer.global_step - 18
+    assert last.usage.samples == last.usage.tokens // 16
+
+
+@pytest.mark.slow
+def test_two_nodes_simulated_on_one_machine(tmp_path):
+    results = launch(tmp_path, {"uneven": case("ddp", "uneven"), "sharded": case("model_parallel", "uneven")}, nodes=2)
+    check(results["uneven"], 2500)
+    check(results["sharded"], 2500)
