@@ -145,9 +145,8 @@ def train(run: Run) -> dict:
 def read_records(path: Path) -> list[dict]:
     if not path.exists():
         return []
-    lines = path.read_text().splitlines()
     # A line without its end was being written when the script was killed: that run is simply done again.
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
 def sweep(path: Path) -> None:
@@ -155,8 +154,9 @@ def sweep(path: Path) -> None:
     missing = [run for run in planned_runs() if run.name not in done]
     for number, run in enumerate(missing, 1):
         record = train(run)
+        torn = path.exists() and not path.read_text().endswith("\n")
         with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write("\n" * torn + json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())
         print(
