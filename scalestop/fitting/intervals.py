@@ -42,10 +42,16 @@ def interval(estimate: float, draws: Array, jackknife: Array, level: float = 0.9
         draws: Its value on each bootstrap sample, shape (draws,).
         jackknife: Its value with each run left out, shape (runs,).
         level: Share of the distribution inside, between 0 and 1.
+
+    Returns:
+        The interval. Draws that are not finite are left out; without any other its ends are NaN.
     """
     if not 0 < level < 1:
         raise InputError(f"level: must lie between 0 and 1, such as 0.9; got {level!r}")
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    draws, jackknife = draws[np.isfinite(draws)], jackknife[np.isfinite(jackknife)]
+    if not len(draws) or not len(jackknife):
+        return Interval(float(estimate), np.nan, np.nan, (np.nan, np.nan), np.nan, level)
     low, high = np.quantile(draws, tails)
     bca_low, bca_high = np.quantile(draws, _bca_levels(estimate, draws, jackknife, tails))
     return Interval(

@@ -111,6 +111,13 @@ def fit_isoflop(table: RunTable, options: FitOptions) -> MethodFit:
     minima = np.array([[groups[i].best_params or np.nan for i in kept]])
     estimate = power_law(flops, minima)[0]
 
+    if not np.all(np.isfinite(estimate)):
+        shown = ", ".join(f"{n:.3g} at {c:.3g}" for n, c in zip(minima[0], flops, strict=True))
+        raise InputError(
+            f"records: the best size does not grow with compute (N {shown} FLOPs), so there is no power law; add "
+            f"budgets and sizes, or use method='parametric'"
+        )
+
     def refit(counts: Array) -> Array:
         weights = counts * table.weight
         return power_law(flops, np.stack([_minima(table, rows[i], weights) for i in kept], axis=1))

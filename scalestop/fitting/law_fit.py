@@ -124,11 +124,12 @@ class LawFit:
             level: Share of the distribution inside; the fit's own if None.
         """
         info = self.law.info
-        values = (
-            np.asarray(quantity(self.raw.law_of(constants, info)), dtype=np.float64)
-            for constants in (self.raw.estimate[None, :], self.raw.draws, self.raw.jackknife)
-        )
-        estimate, draws, jackknife = values
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            # refits to runs that hardly determine a law may end where it overflows
+            estimate, draws, jackknife = (
+                np.asarray(quantity(self.raw.law_of(constants, info)), dtype=np.float64)
+                for constants in (self.raw.estimate[None, :], self.raw.draws, self.raw.jackknife)
+            )
         return interval(float(estimate[0]), draws, jackknife, self.options.level if level is None else level)
 
 

@@ -128,7 +128,7 @@ class MethodFit:
             intervals: Interval of each constant.
         """
         uncertainty = Uncertainty(
-            draws=self.draws[:SAVED_DRAWS],
+            draws=storable(self.draws)[:SAVED_DRAWS],
             names=self.names,
             method=method,
             num_runs=len(table),
@@ -146,6 +146,16 @@ class MethodFit:
             # not through the constructor: a refit may end on a bound that it refuses, such as E = 0
             object.__setattr__(law, name, column)
         return law
+
+
+def storable(draws: Array) -> Array:
+    """Return the draws that a law's file, which keeps float32, can hold.
+
+    Where the runs hardly determine an exponent, a refit may end at an amplitude beyond 3e38; such a draw says no more
+    than that, and would be infinite when read back.
+    """
+    fits = (np.abs(draws) < np.finfo(np.float32).max).all(axis=1)
+    return draws[fits] if fits.any() else np.clip(draws, None, np.finfo(np.float32).max)
 
 
 SAVED_DRAWS = 1000

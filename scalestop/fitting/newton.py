@@ -110,7 +110,7 @@ def minimise(
         model = -np.einsum("mi,mi->m", gradient, step) - 0.5 * np.einsum("mi,mij,mj->m", step, hessian, step)
         new_value, new_gradient, new_hessian = objective(trial, weights, delta)
         better = new_value < value
-        gain = (value - new_value) / np.maximum(model, 1e-300)
+        gain = np.where(better, value - new_value, 0.0) / np.maximum(model, 1e-300)
         damping = np.where(better, damping * np.where(gain > 0.5, 0.15, np.where(gain > 0.2, 1, 2)), damping * 6)
         damping = np.maximum(damping, 1e-12)
         current = np.where(better[:, None], trial, current)

@@ -34,7 +34,11 @@ class NumericProblem(HuberProblem):
         for k, (i, j) in enumerate(pairs):
             moves[1 + 2 * size + k, [i, j]] = _STEP
         points = (moves[:, None, :] + theta).reshape(-1, size)
-        values = self.log_predicted(points).reshape(len(moves), count, -1)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            values = self.log_predicted(points).reshape(len(moves), count, -1)
+        # a point so far out that it has no loss is infinitely bad, so that it is never stepped to
+        lost = ~np.isfinite(values).all(axis=(0, 2))
+        values[:, lost] = 0.0
         middle, up, down, both = (
             values[0],
             values[1 : 1 + size],
@@ -47,6 +51,7 @@ class NumericProblem(HuberProblem):
         influence = np.clip(residual, -limit, limit)
         pull = influence * weights
         value = np.einsum("mr,mr->m", pull, residual - 0.5 * influence)
+        value[lost] = np.inf
         slope = (up - down) / (2 * _STEP)
         gradient = np.einsum("imr,mr->mi", slope, pull)
         hessian = np.einsum("imr,jmr,mr->mij", slope, slope, (influence == residual) * weights, optimize=True)

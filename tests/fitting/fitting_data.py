@@ -42,6 +42,13 @@ def chinchilla_runs() -> dict[str, np.ndarray]:
     return {"params": columns["n_params"][kept], "tokens": columns["n_tokens"][kept], "loss": columns["loss"][kept]}
 
 
+def gadre_runs(columns: dict[str, np.ndarray], train_set: str) -> dict[str, np.ndarray]:
+    """Return the runs of one of Gadre et al.'s training sets: columns params, tokens, loss."""
+    chosen = columns["train_set"] == train_set
+    names = {"params": "n_params", "tokens": "n_tokens", "loss": "loss"}
+    return {ours: columns[theirs][chosen] for ours, theirs in names.items()}
+
+
 def surface_runs(
     num_runs: int = 80,
     noise: float = 0.005,

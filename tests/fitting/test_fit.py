@@ -199,6 +199,24 @@ def test_runs_that_cannot_determine_a_law_are_refused() -> None:
         fit_law({**runs, "tokens": np.where(np.arange(20) < 9, 1e9, 2e9)})
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_hardly_determined_laws_still_save_and_answer(seed: int, tmp_path: Path) -> None:
+    """A handful of noisy runs: intervals are wide, but nothing overflows on the way to a file and back."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.choice([8, 9, 12]))
+    params = 10 ** rng.uniform(3, 5, count)
+    tokens = params * 10 ** rng.uniform(0, 3, count)
+    loss = (1 + 30 / params**0.4 + 90 / tokens**0.4) * np.exp(0.1 * rng.normal(size=count))
+    unique = tokens / rng.choice([1, 3, 10], count)
+    runs = {"params": params, "tokens": tokens, "loss": loss, "unique_tokens": unique}
+    with np.errstate(all="raise", under="ignore"):
+        fit = fit_law(runs, ("parametric", "kaplan", "repeated")[seed % 3], bootstrap=60)
+        law = get_law(fit.law.save(tmp_path / "law.json"))
+    assert np.isfinite(law.uncertainty.draws).all()
+    assert fit.predict(1e4, 1e6).loss.estimate == pytest.approx(law.loss(1e4, 1e6), rel=1e-9)
+    assert np.isfinite([fit.optimum(1e13).num_params.low, fit.optimum(1e13).num_tokens.estimate]).all()
+
+
 def test_fitting_imports_neither_torch_nor_lightning_nor_pandas() -> None:
     code = (
         "import sys, scalestop.fitting, scalestop.fitting.command\n"

@@ -100,6 +100,14 @@ def test_too_few_budgets_are_an_error_that_offers_the_other_method() -> None:
         fit_law(scattered, "isoflop", bootstrap=50)
 
 
+def test_minima_that_shrink_with_compute_are_no_power_law() -> None:
+    rows = [{**row, "params": row["params"] / 30, "tokens": row["tokens"] * 30} for row in ladder(np.array([1e21]))]
+    with pytest.raises(
+        InputError, match=r"the best size does not grow with compute \(N .* FLOPs\), so there is no power"
+    ):
+        fit_law([*ladder(np.array([1e20])), *rows], "isoflop", bootstrap=50)
+
+
 def test_options_of_other_methods_are_refused() -> None:
     with pytest.raises(InputError, match="tied: method 'isoflop' has no such option"):
         fit_law(ladder(BUDGETS), "isoflop", tied=True)

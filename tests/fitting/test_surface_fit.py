@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from fitting_data import surface_runs
+from fitting_data import gadre_runs, surface_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -64,11 +64,10 @@ def test_scipy_finds_nothing_lower_on_the_chinchilla_runs(chinchilla: dict[str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("train_set", ["c4_original", "rpj", "rw_original"])
-def test_no_start_of_the_published_grid_ends_lower_on_gadres_runs(gadre: dict[str, np.ndarray], train_set: str) -> None:
-    chosen = gadre["train_set"] == train_set
-    runs = {"params": gadre["n_params"][chosen], "tokens": gadre["n_tokens"][chosen], "loss": gadre["loss"][chosen]}
-    ours = SurfaceProblem(**runs).fit().value[0]
-    assert ours <= scipy_best(runs, published_grid()) * (1 + 1e-9)
+def test_starts_of_the_published_grid_end_no_lower_on_gadres_runs(gadre: dict[str, np.ndarray], train_set: str) -> None:
+    # every ninth of the 4,500; bench_fitting.py tries them all
+    runs = gadre_runs(gadre, train_set)
+    assert SurfaceProblem(**runs).fit().value[0] <= scipy_best(runs, published_grid()[::9]) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("seed", range(8))
