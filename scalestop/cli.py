@@ -14,6 +14,7 @@ COMMANDS = {
     "plan": "what a budget buys: model size, tokens, loss, and where a run would stop",
     "laws": "list the scaling laws, or show one with its source and its errata",
     "fit": "fit a scaling law to the records of your own runs",
+    "ladder": "train a ladder of small runs, fit your own law to it, and forecast the big run",
     "audit": "hold the analytic FLOP count of a model against the measured one",
 }
 

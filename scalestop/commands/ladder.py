@@ -1,0 +1,103 @@
+"""`scalestop ladder`: small runs, your own law, and the forecast of the big run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from scalestop.commands._parser import new_parser, parse
+from scalestop.errors import InputError
+from scalestop.lab.ladder.finish import finish
+from scalestop.lab.ladder.forecast import describe_accuracy
+from scalestop.lab.ladder.launch import Launcher, launch
+from scalestop.lab.ladder.plan import plan_ladder
+from scalestop.lab.ladder.run import with_seconds
+from scalestop.lab.ladder.settings import TEXT_DATA, LadderSettings
+from scalestop.lab.ladder.show import plan_summary, plan_table
+from scalestop.lab.ladder.store import Ladder
+
+_LEAST_COLUMNS = 110
+_NOT_SETTINGS = ("config", "dry_run", "launcher", "workers", "threads", "slurm", "wait")
+
+
+def run(words: Sequence[str]) -> int:
+    """Plan and train a ladder, or go on with one, then fit it; or only fit the one in a folder."""
+    if words and words[0] == "fit":
+        return _fit(words[1:])
+    options = parse(_parser(), words)
+    console = _console()
+    values = {name: value for name, value in options.as_dict().items() if name not in _NOT_SETTINGS}
+    values["model"] = _class("model", values["model"])
+    values["data"] = _data(values["data"])
+    settings = LadderSettings(**values)
+    if options.threads is not None:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    plan = plan_ladder(settings)
+    plan = replace(plan, rungs=tuple(with_seconds(settings, plan.rungs)))
+    console.print(plan_table(plan), soft_wrap=False)
+    console.print(plan_summary(plan, options.workers), highlight=False, markup=False)
+    console.print(describe_accuracy(plan), highlight=False, markup=False)
+    if options.dry_run:
+        return 0
+    ladder = Ladder.open(plan)
+    missing = launch(ladder, options.launcher, options.workers, console, options.slurm, options.wait)
+    if missing and options.launcher == "slurm" and not options.wait:
+        console.print(f"when they are done: scalestop ladder fit {ladder.folder}", highlight=False, markup=False)
+        return 0
+    if missing:
+        raise InputError(
+            f"out: {len(missing)} of {len(ladder.rungs)} runs did not end: {', '.join(missing[:5])}; see error.txt in "
+            f"{ladder.folder / 'work'}/NAME. The same command goes on with them"
+        )
+    finish(ladder, console)
+    return 0
+
+
+def _fit(words: Sequence[str]) -> int:
+    parser = new_parser("ladder fit", "Fit the finished runs of a ladder, and forecast its target.")
+    parser.add_argument("out", type=str, help="the ladder's folder")
+    options = parse(parser, words)
+    finish(Ladder.load(options.out), _console())
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = new_parser("ladder", "Train a ladder of small runs, fit your own law to it, and forecast the big run.")
+    parser.add_class_arguments(LadderSettings, skip={"model", "data"}, fail_untyped=False)
+    add = parser.add_argument
+    add("--model", type=str | dict, default=LadderSettings().model, help="a LightningModule: class_path, init_args")
+    add("--data", type=str | dict, default=LadderSettings().data, help="a folder of text, or a datamodule's class_path")
+    add("--dry_run", action="store_true", help="print the table of runs and stop")
+    add("--launcher", type=Launcher, default="local", help="where the workers run")
+    add("--workers", type=int, default=1, help="processes, or array tasks, that train at once")
+    add("--threads", type=int, default=None, help="CPU threads of the only worker; several share the cores")
+    add("--slurm", type=dict, default={}, help="parameters for submitit, such as --slurm.slurm_partition gpu")
+    add("--wait", type=bool, default=True, help="whether to wait for the array and fit at its end")
+    return parser
+
+
+def _console() -> Console:
+    """A console on which the table fits, also where there is no terminal."""
+    return Console(soft_wrap=True, width=max(_LEAST_COLUMNS, Console().width))
+
+
+def _class(what: str, given: Any) -> dict[str, Any]:
+    return {"class_path": given} if isinstance(given, str) else dict(given)
+
+
+def _data(given: Any) -> dict[str, Any]:
+    """Read what `--data` says: a path of text, or a class."""
+    if not isinstance(given, str):
+        return dict(given)
+    if Path(given).expanduser().exists():
+        return {"class_path": TEXT_DATA, "init_args": {"path": str(Path(given).expanduser().resolve())}}
+    if "/" in given or "." not in given:
+        raise InputError(f"data: no file or folder at {given!r}; give an existing one, or a datamodule's class_path")
+    return _class("data", given)

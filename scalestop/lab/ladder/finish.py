@@ -1,0 +1,193 @@
+"""From a ladder's records to a law, a forecast, and the plan of the target run."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from scalestop.errors import InputError, ScalestopWarning
+from scalestop.fitting import LawFit, backtest, fit_law
+from scalestop.fitting.command import constants_table, optimum_table
+from scalestop.lab.ladder.rung import Rung
+from scalestop.lab.ladder.store import DIVERGED, Ladder, write_whole
+from scalestop.planning.plan import make_plan
+from scalestop.records import RunRecord
+from scalestop.report.fit_plot import plot_fit
+from scalestop.units import human_count, human_flops
+
+MIN_RUNS_FOR_BACKTEST = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A held-out run against the forecast."""
+
+    run: str
+    """Name of the run."""
+    flops: int
+    """Its compute, FLOPs."""
+    num_params: int
+    """N."""
+    num_tokens: int
+    """D, tokens."""
+    measured: float
+    """Its loss, nats per token."""
+    forecast: float
+    """The law's loss there, nats per token."""
+    interval: tuple[float, float]
+    """90 % interval for one new run there."""
+
+    @property
+    def inside(self) -> bool:
+        """Whether the loss lies inside the interval."""
+        return self.interval[0] <= self.measured <= self.interval[1]
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        where = "inside" if self.inside else "OUTSIDE"
+        return (
+            f"{self.run}: loss {self.measured:.4f} against {self.forecast:.4f} forecast "
+            f"({self.measured - self.forecast:+.4f}), {where} the 90 % interval {low:.4f} to {high:.4f}"
+        )
+
+
+def fitted_rows(ladder: Ladder) -> tuple[list[dict[str, Any]], list[RunRecord]]:
+    """Return the finished pilots as rows for `fit_law`, and those that diverged.
+
+    Branches of one trunk share its noise, and so are one run to the bootstrap.
+    """
+    rows, diverged = [], []
+    for rung in ladder.rungs:
+        if rung.held_out or rung.kind == "trunk" or (record := ladder.record(rung)) is None:
+            continue
+        if record.stop_reason == DIVERGED:
+            diverged.append(record)
+        else:
+            rows.append(_row(rung, record))
+    return rows, diverged
+
+
+def _row(rung: Rung, record: RunRecord) -> dict[str, Any]:
+    return {
+        "run": rung.trunk or rung.name,
+        "num_params": record.num_params,
+        "num_tokens": record.num_tokens,
+        "flops": record.flops,
+        "loss": record.loss,
+        "seed": record.seed,
+        "n_counts": record.n_counts,
+        "lr_decayed": record.lr_decayed,
+        "unique_tokens": record.unique_tokens,
+    }
+
+
+def finish(ladder: Ladder, console: Console) -> LawFit:
+    """Fit the ladder's records; print, save and draw the law, its backtest, the forecast and the target's plan.
+
+    Args:
+        ladder: The ladder.
+        console: Where to print.
+
+    Raises:
+        InputError: If the finished runs do not determine a law.
+    """
+    settings, folder = ladder.settings, ladder.folder
+    rows, diverged = fitted_rows(ladder)
+    pilots = [rung for rung in ladder.rungs if not rung.held_out and rung.kind != "trunk"]
+    for lost in diverged:
+        console.print(f"left out: {lost.run} {lost.message}", style="yellow", highlight=False, soft_wrap=True)
+    missing = len(pilots) - len(rows) - len(diverged)
+    if missing:
+        console.print(f"{missing} of {len(pilots)} pilots are not done yet", style="yellow", highlight=False)
+    if not rows:
+        raise InputError(f"out: no pilot of {folder} has a loss yet; train it with scalestop ladder")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScalestopWarning)
+        fit = fit_law(rows, bootstrap=settings.bootstrap, name=settings.name)
+        tested = backtest(rows, bootstrap=200) if len(rows) >= MIN_RUNS_FOR_BACKTEST else None
+    console.print(f"[bold]{escape(fit.law.name)}[/]: fitted to {len(rows)} runs", highlight=False)
+    console.print(constants_table(fit))
+    console.print(optimum_table(fit))
+    for finding in fit.diagnostics.findings:
+        console.print(f"{finding.severity}: {finding.message}", highlight=False, markup=False, soft_wrap=True)
+    if tested is not None:
+        console.print("[bold]backtest[/]: fitted on the cheap pilots, predicting the dear ones")
+        console.print(str(tested), highlight=False, markup=False)
+    law_path = fit.law.save(folder / "law.json")
+    plot_fit(fit, folder / "fit.png")
+    outcomes = [
+        _outcome(fit, rung, record) for rung in ladder.rungs if rung.held_out and (record := _ended(ladder, rung))
+    ]
+    data = forecast(ladder, fit, outcomes)
+    write_whole(folder / "forecast.json", json.dumps(data, indent=2) + "\n")
+    say = [describe_forecast(data)]
+    say += [f"held out: {outcome}" for outcome in outcomes]
+    say += [
+        f"saved: {law_path}, {folder / 'fit.png'}, {folder / 'forecast.json'}",
+        f"next: scalestop train --law {law_path} --budget '{settings.target}'",
+        str(make_plan(ladder.target_flops, fit.law)),
+    ]
+    for line in say:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return fit
+
+
+def _ended(ladder: Ladder, rung: Rung) -> RunRecord | None:
+    record = ladder.record(rung)
+    return record if record is not None and record.loss is not None else None
+
+
+def _outcome(fit: LawFit, rung: Rung, record: RunRecord) -> Outcome:
+    found = fit.predict(record.num_params, record.num_tokens)
+    assert record.loss is not None
+    return Outcome(
+        rung.name,
+        record.flops,
+        record.num_params,
+        record.num_tokens,
+        record.loss,
+        found.loss.estimate,
+        found.new_run,
+    )
+
+
+def forecast(ladder: Ladder, fit: LawFit, outcomes: list[Outcome]) -> dict[str, Any]:
+    """Return what the law says of the target run, what the ladder cost, and how the held-out runs came out."""
+    flops = ladder.target_flops
+    best = fit.optimum(float(flops))
+    found = fit.predict(best.num_params.estimate, best.num_tokens.estimate)
+    spent = sum(record.flops for rung in ladder.rungs if not rung.held_out and (record := ladder.record(rung)))
+    # a branch's record counts the trunk's part too, which the trunk has paid for
+    spent -= sum(6 * r.num_params * r.start_tokens for r in ladder.rungs if r.kind == "branch" and ladder.is_done(r))
+    return {
+        "target_flops": flops,
+        "num_params": best.num_params.estimate,
+        "num_params_interval": [best.num_params.low, best.num_params.high],
+        "num_tokens": best.num_tokens.estimate,
+        "num_tokens_interval": [best.num_tokens.low, best.num_tokens.high],
+        "loss": found.loss.estimate,
+        "loss_interval": [found.loss.low, found.loss.high],
+        "new_run_interval": list(found.new_run),
+        "level": fit.options.level,
+        "pilots_flops": spent,
+        "pilots_share": spent / flops,
+        "warnings": list(found.warnings),
+        "held_out": [{**vars(outcome), "inside": outcome.inside} for outcome in outcomes],
+    }
+
+
+def describe_forecast(data: dict[str, Any]) -> str:
+    """Return the forecast in words."""
+    low, high = data["new_run_interval"]
+    n_low, n_high = map(human_count, data["num_params_interval"])
+    return (
+        f"forecast for {human_flops(data['target_flops'])}: N_opt {human_count(data['num_params'])} ({n_low} to "
+        f"{n_high}), D_opt {human_count(data['num_tokens'])} tokens, loss {data['loss']:.4f}, a new run "
+        f"{low:.4f} to {high:.4f} ({data['level']:.0%}); the pilots spent {human_flops(data['pilots_flops'])}, "
+        f"{data['pilots_share']:.1%} of it"
+    )

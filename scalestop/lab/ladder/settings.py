@@ -1,0 +1,148 @@
+"""What a ladder is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scalestop.errors import InputError
+from scalestop.laws import ScalingLaw, get_law
+from scalestop.planning.allocation import flops_of
+from scalestop.planning.budget import Budget
+from scalestop.planning.speed import parse_flops_per_second
+
+TINY_GPT = "scalestop.lab.tiny_gpt.TinyGPT"
+TEXT_DATA = "scalestop.lab.data.TextData"
+
+GRID = ("target", "share", "budgets", "num_budgets", "budget_ratio", "num_sizes", "spread", "seeds", "held_out", "law")
+"""Settings that may change between two runs of one ladder: they add or remove rungs, and alter none."""
+ASIDE = ("out", "name", "noise", "flops_per_second", "checkpoint_seconds", "bootstrap")
+"""Settings that change no loss."""
+
+
+@dataclass(frozen=True)
+class LadderSettings:
+    """What to train, and how.
+
+    Args:
+        target: Budget of the run that the ladder is to forecast, such as `"1e13 FLOPs"`.
+        share: What all rungs together may spend, as a share of the target's FLOPs; without `budgets`.
+        budgets: Budgets of the rungs, FLOPs or tokens each; None derives them from `share`.
+        num_budgets: How many budgets, where they are derived.
+        budget_ratio: Each derived budget over the next smaller one.
+        num_sizes: Model sizes at each budget, spread evenly in log N about the optimum that `law` expects.
+        spread: The smallest size is N_opt/spread, the largest N_opt·spread.
+        seeds: Runs of each rung at the cheapest budget, the next one, and so on; the last number repeats.
+        held_out: Budgets of runs that the fit does not see and that the forecast is held against; each at the optimum
+            that `law` expects.
+        law: Prior law, by name or file: it places the sizes, and nothing else.
+        noise: Scatter of a run about its law that the expected accuracy assumes, as a share of the loss.
+        out: The ladder's folder.
+        name: Name of the law that is fitted.
+        model: A LightningModule's `class_path` and `init_args`.
+        model_args: Which argument of the model takes which quantity, such as `{"d_model": "width"}`; quantities are
+            `num_params`, `width`, `depth`, `num_heads`, `lr`, `warmup`, `decay`, `steps`, `seed` and `num_tokens`.
+            None goes by the arguments' names.
+        data: A LightningDataModule's `class_path` and `init_args`; or a path of text.
+        data_args: The same for the data: `batch_size`, `context`, `seed`. None goes by the arguments' names.
+        trainer: More arguments for the Trainer.
+        context: Tokens in a sample, by which a batch in tokens becomes a batch size.
+        steps: Optimizer steps of each run; None lets the batch grow as D^0.6 (see `batch_size_for`).
+        lr_scale: The peak learning rate is lr_scale / width^lr_power.
+        lr_power: How the rate falls with the width.
+        warmup: Share of each run in which the rate rises.
+        decay: Share of each run, at its end, in which it falls.
+        trunk: Train one constant-rate trunk for each size, and a decay branch off it for each budget.
+        spike: A run has diverged if its smoothed training loss rises to this many times its lowest.
+        checkpoint_seconds: Seconds between two checkpoints of a running rung.
+        flops_per_second: Speed of one worker, for the predicted times; None measures a few steps of each size.
+        bootstrap: Refits for the intervals.
+
+    Raises:
+        InputError: If a setting cannot be used.
+    """
+
+    target: str = "1e13 FLOPs"
+    share: float = 0.15
+    budgets: Sequence[str | float] | None = None
+    num_budgets: int = 4
+    budget_ratio: float = 3.0
+    num_sizes: int = 5
+    spread: float = 3.0
+    seeds: Sequence[int] = (2, 2, 1)
+    held_out: Sequence[str | float] = ()
+    law: str = "stdlib-bytes"
+    noise: float = 0.005
+    out: str = "runs/ladder"
+    name: str = "ladder"
+    model: Mapping[str, Any] = field(default_factory=lambda: {"class_path": TINY_GPT})
+    model_args: Mapping[str, str] | None = None
+    data: Mapping[str, Any] = field(default_factory=lambda: {"class_path": TEXT_DATA})
+    data_args: Mapping[str, str] | None = None
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    context: int = 128
+    steps: int | None = None
+    lr_scale: float = 0.25
+    lr_power: float = 1.0
+    warmup: float = 0.1
+    decay: float = 0.5
+    trunk: bool = False
+    spike: float = 1.5
+    checkpoint_seconds: float = 15.0
+    flops_per_second: str | float | None = None
+    bootstrap: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("num_budgets", "num_sizes", "context", "bootstrap"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: must be at least 1; got {getattr(self, name)!r}")
+        if not 0 < self.share <= 1:
+            raise InputError(f"share: of the target's FLOPs, above 0 and at most 1, such as 0.15; got {self.share!r}")
+        for name in ("budget_ratio", "spread", "spike"):
+            if not 1 < getattr(self, name) < math.inf:
+                raise InputError(f"{name}: a factor above 1; got {getattr(self, name)!r}")
+        for name in ("lr_scale", "checkpoint_seconds", "noise"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name}: must be positive and finite; got {getattr(self, name)!r}")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps: must be at least 1, or left out for the rule; got {self.steps!r}")
+        if not self.seeds or min(self.seeds) < 1:
+            raise InputError(f"seeds: how many runs at each budget, cheapest first, each at least 1; got {self.seeds}")
+        if self.warmup < 0 or self.decay < 0 or self.warmup + self.decay > 1:
+            raise InputError(
+                f"warmup and decay: shares of a run, together at most 1; got {self.warmup} and {self.decay}"
+            )
+        if self.trunk and not 0 < self.decay < 1:
+            raise InputError(f"decay: a branch off a trunk needs a decay between 0 and 1; got {self.decay!r}")
+        for name in ("model", "data"):
+            given = getattr(self, name)
+            if "class_path" not in given or set(given) - {"class_path", "init_args"}:
+                raise InputError(f"{name}: expected class_path and perhaps init_args; got {dict(given)!r}")
+        Budget.parse(self.target)
+        parse_flops_per_second(self.flops_per_second)
+
+    @property
+    def prior(self) -> ScalingLaw:
+        """The law that places the sizes."""
+        law = get_law(self.law)
+        if not law.has_loss:
+            raise InputError(f"law: {law.name} predicts no loss, so it cannot say how accurate a ladder will be")
+        return law
+
+    @property
+    def target_flops(self) -> int:
+        """The target's compute, FLOPs."""
+        return flops_of(Budget.parse(self.target), self.prior)
+
+    @property
+    def folder(self) -> Path:
+        """The ladder's folder."""
+        return Path(self.out).expanduser()
+
+    @property
+    def speed(self) -> float | None:
+        """Stated speed of one worker, FLOP/s."""
+        return parse_flops_per_second(self.flops_per_second)
