@@ -7,8 +7,10 @@ import random
 from dataclasses import dataclass
 
 import pytest
+import pytorch_lightning as pl
 import torch
-from toys import LENGTH, N, ResumableLoader, Toy, loader, stopping, train
+from pytorch_lightning.tuner import Tuner
+from toys import LENGTH, ManualToy, N, ResumableLoader, Toy, loader, stopping, train
 
 from scalestop.planning.rule import StopReason
 from scalestop.schedule import BudgetLR, budget_factor
@@ -247,3 +249,30 @@ def test_two_callbacks_and_the_nearer_stop_counts(tmp_path):
         train(order, tmp_path, model)
         assert len(model.rates) == 50
         assert model.rates[-1] == pytest.approx(PEAK * budget_factor(0.98))
+
+
+# ---- other ways to train
+
+
+class TwoByHand(ManualToy):
+    def configure_optimizers(self):
+        optimizers = super().configure_optimizers()
+        return optimizers, [BudgetLR(optimizer, decay=0.5, shape="linear") for optimizer in optimizers]
+
+
+def test_manual_optimization_with_two_optimizers(tmp_path):
+    model = TwoByHand(every=2)
+    callback = stopping("3200 tokens", tolerance=0.0, oversized="ignore")
+    train(callback, tmp_path, model, loader(40), enable_checkpointing=False)
+    assert callback.usage.tokens == 3200 and callback.usage.optimizer_steps == 25
+    assert [o.param_groups[0]["lr"] for o in model.trainer.optimizers] == [0.0, 0.0]
+    assert [s.progress for s in model.lr_schedulers()] == [1.0, 1.0]
+
+
+def test_lightnings_rate_finder_is_left_alone(tmp_path):
+    options = {"accelerator": "cpu", "logger": False, "default_root_dir": tmp_path, "enable_progress_bar": False}
+    trainer = pl.Trainer(max_epochs=-1, callbacks=[stopping(record=False)], **options)
+    model = Rated()
+    model.on_before_optimizer_step = lambda optimizer: None
+    found = Tuner(trainer).lr_find(model, loader(), num_training=20)
+    assert len(found.results["lr"]) >= 15 and found.results["lr"][-1] > 0.01
