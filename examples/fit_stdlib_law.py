@@ -166,11 +166,12 @@ def sweep(path: Path) -> None:
         )
 
 
-def fit(records: list[dict]) -> LawFit:
+def fit(path: Path) -> LawFit:
     """The law of these runs by total N, with what speaks for and against it printed."""
-    fitted = fit_law(records, name="stdlib-bytes", n_counts="total")
+    records = read_records(path)
+    fitted = fit_law(path, name="stdlib-bytes", n_counts="total")
     law = fitted.law
-    print(f"\n{law}\n")
+    print()
     for name, interval in fitted.intervals.items():
         print(f"  {name:<6} {interval}")
     for warning in fitted.diagnostics.warnings:
@@ -208,21 +209,22 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if not arguments.fit_only:
         sweep(arguments.records)
-    records = read_records(arguments.records)
-    fitted = fit(records)
+    fitted = fit(arguments.records)
     if arguments.law:
         corpus = embedded_corpus().describe()
-        if {record["corpus_sha256"] for record in records} != {corpus["sha256"]}:
+        if {record["corpus_sha256"] for record in read_records(arguments.records)} != {corpus["sha256"]}:
             raise SystemExit("the records are of another corpus (another Python release); remove them and run again")
+        info = fitted.law.info
         notes = (
-            f"Bytes of Python {corpus['python_version']}'s standard library: {corpus['num_train_bytes']:,} to train "
-            f"on, {corpus['num_val_bytes']:,} held out, sha256 {corpus['sha256']}.",
-            f"TinyGPT, tied head, context {CONTEXT}, AdamW, rate 0.25 / width with 10 % warm-up and linear decay to 0 "
-            "over the last half; batch by batch_size_for.",
-            "Made by examples/fit_stdlib_law.py. Other releases' libraries differ by some 0.01 nats or more.",
+            f"Text: the sources of Python {corpus['python_version']}'s standard library as bytes, "
+            f"{corpus['num_train_bytes']:,} to train on, {corpus['num_val_bytes']:,} in held-out files; sha256 "
+            f"{corpus['sha256']}. Another release is another text, and its losses will be offset.",
+            f"Recipe: TinyGPT with tied head, context {CONTEXT}, AdamW at 0.25 / width, 10 % warm-up, linear decay to 0 "
+            "over the last half, gradients clipped at 1, batch by batch_size_for. Another recipe is another law.",
+            "Made by examples/fit_stdlib_law.py.",
         )
-        info = replace(fitted.law.info, fitted_on=f"{len(records)} runs", notes=fitted.law.info.notes + notes)
-        replace(fitted.law, info=info).save(arguments.law)
+        fitted_on = f"bytes of Python's standard library: {info.fitted_on}"
+        replace(fitted.law, info=replace(info, fitted_on=fitted_on, notes=info.notes + notes)).save(arguments.law)
 
 
 if __name__ == "__main__":
