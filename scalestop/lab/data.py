@@ -188,8 +188,8 @@ class TextData(pl.LightningDataModule):
         path: Text file or folder of your own; None takes the sources of Python's standard library.
         context: Tokens (bytes) in a window.
         batch_size: Windows in a training batch, on each process; 16 if None.
-        val_tokens: Tokens of held-out text to validate on, the same in every run (fewer if the text is shorter). The
-            default of 262,144 keeps the noise between two runs' mean losses below 0.005 nats.
+        val_tokens: Tokens of held-out text to validate on, the same in every run (fewer if the text is shorter). With
+            the default of 262,144 the difference of two runs' losses has a standard error of about 0.003 nats.
         val_batch_size: Windows in a validation batch.
         seed: Seed of the order of the training windows.
 
