@@ -11,7 +11,8 @@ from scalestop.fitting.command import run_fit
 def run(words: Sequence[str]) -> int:
     """Fit a law, print it, and save it where asked."""
     parser = new_parser("fit", "Fit a scaling law to the records of runs, with honest intervals.")
-    parser.add_function_arguments(run_fit, skip={"console"}, as_positional=True, fail_untyped=False)
+    parser.add_argument("records", type=str, nargs="+", help="files, folders or globs of run records, or tables")
+    parser.add_function_arguments(run_fit, skip={"records", "console"})
     options = parse(parser, words).as_dict()
     options.pop("config", None)
     return run_fit(**options)

@@ -109,7 +109,7 @@ def run_fit(
             shown.print(f"picture saved: {escape(str(plot))}", soft_wrap=True)
     except (InputError, OSError) as error:
         complaint = console or Console(stderr=True)
-        complaint.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        complaint.print(f"scalestop: error: {escape(str(error))}", soft_wrap=True, highlight=False)
         return 2
     return 0
 

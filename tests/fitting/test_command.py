@@ -74,7 +74,7 @@ def test_unusable_data_and_options_exit_with_2_and_one_line(
     code, text = run(**{"records": csv_file, "bootstrap": 50, **options})
     assert code == 2
     last = text.strip().splitlines()[-1]
-    assert last.startswith("error ")
+    assert last.startswith("scalestop: error: ")
     assert message in last
 
 
