@@ -196,7 +196,7 @@ class _Maker:
 
 
 def _with_trunks(maker: _Maker, cells: Sequence[tuple[int, Size, int]]) -> list[Rung]:
-    """Return, for each size and seed, one trunk and a branch for each budget.
+    """Return, for each size and seed, one trunk and a branch for each budget; a plain run where there is one budget.
 
     The trunk's rate is constant after its warm-up. A branch to D tokens leaves it at (1 - decay)·D and lets the rate
     fall from there, so that its last `decay` share is what an independent run's is (Haegele et al. 2024, arXiv
@@ -208,6 +208,9 @@ def _with_trunks(maker: _Maker, cells: Sequence[tuple[int, Size, int]]) -> list[
         groups.setdefault((size.num_params, seed), []).append((flops, size))
     rungs = []
     for (num_params, seed), members in groups.items():
+        if len(members) == 1:
+            rungs.append(maker.run(*members[0], seed))
+            continue
         tokens = [flops / (6 * num_params) for flops, _ in members]
         batch_size = maker.batch_size(math.exp(sum(map(math.log, tokens)) / len(tokens)))
         branches = [maker.make(flops, size, seed, batch_size) for flops, size in members]

@@ -127,7 +127,7 @@ class Watcher:
             if rung.name in self._told or (record := self.ladder.record(rung)) is None:
                 continue
             self._told.add(rung.name)
-            seconds = record.usage.get("seconds")
+            seconds = None if rung.kind == "branch" else record.usage.get("seconds")  # a branch's has its trunk's in it
             took = f", {human_seconds(float(seconds))}" if seconds else ""
             end = record.message if record.stop_reason == DIVERGED else f"loss {record.loss:.4f}{took}"
             yield f"[{len(self._told)}/{len(self.ladder.rungs)}] {rung.name}: {end}"
