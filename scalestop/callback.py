@@ -130,6 +130,7 @@ class ComputeOptimalStopping(Callback):
         self.law = get_law(law)
         self.rule = StopRule(tolerance, oversize_factor, oversized, undersized, stop_at, overshoot)
         self.name = name
+        self._state_key = self._generate_state_key(name=name)  # Lightning asks for it at every hook of every batch
         self._gate = Gate.parse(until)
         self._penalty = None if records is None else undecayed_penalty(read_records(records))
         self._anneal = anneal
@@ -301,14 +302,13 @@ class ComputeOptimalStopping(Callback):
         watch = self.watch
         assert watch is not None
         self._open = False
-        watch.add(self._batch)
-        self._batch = None
         if self._handles is None:
             self._stepped = trainer.global_step != self._global_step
             self._global_step = trainer.global_step
+        self._due = watch.end_batch(self._batch, self._stepped)
+        self._batch = None
         if self._stepped:
             self._stepped, self._step_counted = False, True
-            self._due = watch.step()
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -415,8 +415,13 @@ class ComputeOptimalStopping(Callback):
 
     def _on_optimizer_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Note that weights moved: after a skipped training step there is nothing to step with."""
-        if not self._stepped:
-            self._stepped = any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+        if self._stepped:
+            return
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._stepped = True
+                    return
 
     def _look(self, trainer: Any) -> None:
         assert self.watch is not None and self.plan is not None
@@ -521,7 +526,7 @@ class ComputeOptimalStopping(Callback):
     @property
     def state_key(self) -> str:
         """Differs by `name` alone, so that a raised budget finds its counts again."""
-        return self._generate_state_key(name=self.name)
+        return self._state_key
 
     def state_dict(self) -> dict[str, Any]:
         """Return the global counts and the run's identity."""

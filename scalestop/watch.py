@@ -79,32 +79,34 @@ class RunWatch:
         """Note that a training step begins."""
         self._batch_began = self._clock()
 
-    def add(self, count: TokenCount | None) -> None:
-        """Count a batch that was trained on; None for one that another rank counts."""
-        self._busy += self._clock() - self._batch_began
-        self.batches += 1
-        if count is None:
-            return
-        if type(count.non_padding) is int and type(count.in_loss) is int:
-            self.meter.add(count.processed, non_padding=count.non_padding, in_loss=count.in_loss, samples=count.samples)
-        else:
-            self.meter.add(count.processed, non_padding=0, in_loss=0, samples=count.samples)
-            self._masks.add(count)
+    def end_batch(self, count: TokenCount | None, stepped: bool) -> bool:
+        """Count a batch that was trained on, and say whether to `look` now; every rank gets the same answer.
 
-    def step(self) -> bool:
-        """Count an optimizer step and say whether to `look` now; every rank gets the same answer."""
+        Args:
+            count: Its tokens; None for a batch that another rank counts.
+            stepped: Whether an optimizer step followed it.
+        """
         now = self._clock()
         meter = self.meter
+        self._busy += now - self._batch_began
+        self.batches += 1
+        if count is not None:
+            non_padding, in_loss = count.non_padding, count.in_loss
+            if type(non_padding) is int and type(in_loss) is int:
+                meter.add(count.processed, non_padding, in_loss, count.samples)
+            else:
+                meter.add(count.processed, 0, 0, count.samples)
+                self._masks.add(count)
+        if not stepped:
+            return False
         took = now - self._step_began
         self._step_began = now
         if took > self._longest:
             self._longest = took
-        meter.step(took)
-        if self._look_now or meter.optimizer_steps >= self._look_at_step:
+        steps = meter.step(took)
+        if self._look_now or steps >= self._look_at_step:
             return True
-        if meter.world_size > 1:
-            return False
-        return (
+        return meter.world_size == 1 and (
             meter.tokens_added >= self._look_at_tokens
             or now >= self._look_at_time
             or meter.largest_step_tokens > self._trusted_largest

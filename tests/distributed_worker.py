@@ -94,9 +94,8 @@ def run(case: dict, folder: Path) -> dict:
     trainer_options = dict(case.get("trainer", {}))
     if world > 1:
         trainer_options["strategy"] = strategy_of(case)
-    module = {"ddp": toys.Toy, "sharded": ShardedToy, "manual": toys.ManualToy}[
-        case.get("module", "ddp" if case["strategy"] == "ddp" else "sharded")
-    ]()
+    modules = {"ddp": toys.Toy, "model_parallel": ShardedToy, "manual": toys.ManualToy}
+    module = modules[case.get("module", case["strategy"])]()
     told = []
     warnings.showwarning = lambda message, category, *rest: told.append((category, str(message)))
     warnings.simplefilter("always", ScalestopWarning)

@@ -48,8 +48,7 @@ def test_one_rank_stops_on_the_exact_step_whatever_the_steps_do():
             assert total < limit
             tokens = rng.choice([0, 1, rng.randint(0, 50), rng.randint(0, 3000)])
             total += tokens
-            watch.add(count(tokens))
-            if watch.step():
+            if watch.end_batch(count(tokens), stepped=True):
                 looks += 1
                 watch.look(plan)
         assert total >= limit and watch.usage.tokens == total
@@ -65,8 +64,7 @@ def test_padding_on_one_rank_costs_looks_but_no_exactness():
     real = looks = 0
     while not watch.decision.stop:
         real += 3
-        watch.add(TokenCount(10, 3, 3, 1))
-        if watch.step():
+        if watch.end_batch(TokenCount(10, 3, 3, 1), stepped=True):
             looks += 1
             watch.look(plan)
     assert real == 10_008 and looks < 60
@@ -82,8 +80,7 @@ def test_wall_time_on_one_rank(overshoot, expected):
     watch.look(plan)
     while not watch.decision.stop:
         clock.now += 3.0 if watch.meter.optimizer_steps == 30 else 1.0
-        watch.add(count(1))
-        if watch.step():
+        if watch.end_batch(count(1), stepped=True):
             watch.look(plan)
     assert watch.decision.reason is StopReason.TIME_LIMIT
     assert watch.usage.seconds == expected
@@ -112,8 +109,7 @@ def test_job_limit_starts_where_the_run_was_taken_up():
     steps = 0
     while not watch.decision.stop:
         steps += 1
-        watch.add(count(10))
-        if watch.step():
+        if watch.end_batch(count(10), stepped=True):
             watch.look(plan)
     assert steps == 5 and "of this job" in watch.decision.message
 
@@ -127,6 +123,5 @@ def test_goodput_is_the_share_of_time_in_training_steps():
         clock.now += 1.0  # waiting for data
         watch.begin_batch()
         clock.now += 3.0
-        watch.add(count(1))
-        watch.step()
+        watch.end_batch(count(1), stepped=True)
     assert watch.goodput == pytest.approx(0.75)

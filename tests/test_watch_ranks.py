@@ -86,8 +86,7 @@ class Ranks:
                     self.steps[rank].append(tokens)
                     self.clocks[rank].now += 1.0
                     watch.begin_batch()
-                    watch.add(count(tokens))
-                    if watch.step():
+                    if watch.end_batch(count(tokens), stepped=True):
                         watch.look(self.plan)
             except BaseException as error:
                 self._barrier.abort()
@@ -222,8 +221,7 @@ def reductions_for(steps: int, world: int = 2) -> tuple[int, int]:
     watch.look(plan)
     batch = count(10)
     while not watch.decision.stop:
-        watch.add(batch)
-        if watch.step():
+        if watch.end_batch(batch, stepped=True):
             watch.look(plan)
     return watch.reductions, meter.optimizer_steps
 
@@ -240,7 +238,7 @@ def test_time_over_ranks_stops_all_at_the_same_step(budget):
 def test_a_rank_that_does_not_answer_leaves_an_estimate_that_says_so():
     watch = RunWatch(Meter(6 * N, world_size=2), TokenAccumulator(), Clock(), lambda values: [2 * v for v in values])
     watch.start()
-    watch.add(count(10))
+    watch.end_batch(count(10), stepped=False)
     exact = watch.state_dict(lambda values: [value + 1 if value == 10 else value for value in values])
     assert exact["exact"] is True and exact["meter"]["tokens"] == 11
     alone = watch.state_dict(lambda values: None)

@@ -79,14 +79,17 @@ class Meter:
         self._totals: dict[str, int] = dict.fromkeys((*_SUMMED, "flops", "validation_flops", "wall_nanoseconds"), 0)
         self._pending: dict[str, int] = dict.fromkeys(_SUMMED, 0)
         self._optimizer_steps = 0
-        self._added = 0
+        self.tokens_added = 0
+        """Tokens that this rank has added to this meter; only grows, whatever is read or folded."""
+        self.largest_step_tokens = 0
+        """Tokens of the largest step on this rank."""
         self._since_step = 0
-        self._largest_here = 0
         self._largest_step = 0
         self._longest_here = 0
+        self._longest_seconds = 0.0
         self._longest_step = 0
 
-    def add(self, tokens: int, *, non_padding: int | None = None, in_loss: int | None = None, samples: int = 0) -> None:
+    def add(self, tokens: int, non_padding: int | None = None, in_loss: int | None = None, samples: int = 0) -> None:
         """Count a training batch that this rank processed.
 
         Args:
@@ -97,17 +100,20 @@ class Meter:
         """
         if tokens < 0:
             raise InputError(f"tokens: a batch cannot hold {tokens} tokens")
+        if non_padding is None:
+            non_padding = tokens
         pending = self._pending
         pending["tokens"] += tokens
+        pending["tokens_non_padding"] += non_padding
+        pending["tokens_in_loss"] += non_padding if in_loss is None else in_loss
         pending["samples"] += samples
-        self._added += tokens
+        self.tokens_added += tokens
         self._since_step += tokens
-        self.add_masked(tokens if non_padding is None else non_padding, in_loss)
 
-    def add_masked(self, non_padding: int, in_loss: int | None = None) -> None:
+    def add_masked(self, non_padding: int, in_loss: int) -> None:
         """Count what was learned of earlier batches' masks, when it was not known at `add`."""
         self._pending["tokens_non_padding"] += non_padding
-        self._pending["tokens_in_loss"] += non_padding if in_loss is None else in_loss
+        self._pending["tokens_in_loss"] += in_loss
 
     def add_validation(self, tokens: int) -> None:
         """Count a validation batch: forward only."""
@@ -117,28 +123,19 @@ class Meter:
         """Count wall time that this rank spent."""
         self._pending["nanoseconds"] += round(seconds * 1e9)
 
-    def step(self, seconds: float = 0.0) -> None:
-        """Count an optimizer step: the batches added since the last one made it up.
+    def step(self, seconds: float = 0.0) -> int:
+        """Count an optimizer step: the batches added since the last one made it up. Returns the steps so far.
 
         Args:
             seconds: What it took, for limits in time.
         """
-        self._optimizer_steps += 1
-        if self._since_step > self._largest_here:
-            self._largest_here = self._since_step
+        if self._since_step > self.largest_step_tokens:
+            self.largest_step_tokens = self._since_step
         self._since_step = 0
-        if (nanoseconds := round(seconds * 1e9)) > self._longest_here:
-            self._longest_here = nanoseconds
-
-    @property
-    def tokens_added(self) -> int:
-        """Tokens that this rank has added to this meter; only grows, whatever is read or folded."""
-        return self._added
-
-    @property
-    def largest_step_tokens(self) -> int:
-        """Tokens of the largest step on this rank."""
-        return self._largest_here
+        if seconds > self._longest_seconds:
+            self._longest_seconds, self._longest_here = seconds, round(seconds * 1e9)
+        self._optimizer_steps += 1
+        return self._optimizer_steps
 
     @property
     def optimizer_steps(self) -> int:
@@ -152,7 +149,7 @@ class Meter:
         Over several ranks it is the sum of each rank's largest, so never below the largest global step.
         """
         alone = self.world_size == 1
-        tokens = self._largest_here if alone else self._largest_step
+        tokens = self.largest_step_tokens if alone else self._largest_step
         nanoseconds = self._longest_here if alone else self._longest_step
         return Usage(
             tokens=tokens,
@@ -170,7 +167,7 @@ class Meter:
         Args:
             reduce: Sums a list of ints over the ranks.
         """
-        payload = [*(self._pending[name] for name in _SUMMED), self._largest_here, self._longest_here]
+        payload = [*(self._pending[name] for name in _SUMMED), self.largest_step_tokens, self._longest_here]
         *sums, self._largest_step, self._longest_step = (int(value) for value in reduce(payload))
         self._fold(dict(zip(_SUMMED, sums, strict=True)))
 
@@ -224,7 +221,7 @@ class Meter:
         totals["wall_nanoseconds"] += added["nanoseconds"] // self.world_size
         totals["validation_flops"] += validation
         totals["flops"] += self.flops_per_token * added["tokens"] + (validation if self.count_validation else 0)
-        largest = max(self._largest_here, self._largest_step)
+        largest = max(self.largest_step_tokens, self._largest_step)
         return {**totals, "optimizer_steps": self._optimizer_steps, "largest_step": largest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -244,4 +241,4 @@ class Meter:
         self._optimizer_steps = state["optimizer_steps"]
         self._since_step = 0
         self._largest_step = state["largest_step"]
-        self._largest_here = -(-state["largest_step"] // self.world_size)
+        self.largest_step_tokens = -(-state["largest_step"] // self.world_size)
