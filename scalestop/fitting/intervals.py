@@ -69,6 +69,9 @@ def _bca_levels(estimate: float, draws: Array, jackknife: Array, tails: Array) -
     below = np.mean(draws < estimate) + 0.5 * np.mean(draws == estimate)
     # an estimate outside its own draws has no finite bias correction
     bias = ndtri(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws)))
+    largest = np.abs(jackknife).max()
+    # the acceleration has no scale; without this the cube of a runaway constant would overflow
+    jackknife = jackknife / largest if largest > 0 else jackknife
     pull = jackknife.mean() - jackknife
     spread = float(np.sum(pull**2)) ** 1.5
     acceleration = float(np.sum(pull**3)) / (6 * spread) if spread > 0 else 0.0

@@ -1,0 +1,191 @@
+"""Rungs that train, break, go on, and diverge."""
+
+import io
+import json
+import math
+
+import pytest
+import torch
+from lab.ladder_toys import Breaks, Own, Spikes, WideOnesDiverge, micro, path_of
+from rich.console import Console
+
+from scalestop import RunRecord, get_law
+from scalestop.errors import InputError
+from scalestop.lab.ladder.finish import finish, fitted_rows
+from scalestop.lab.ladder.forecast import expected_accuracy
+from scalestop.lab.ladder.plan import plan_ladder
+from scalestop.lab.ladder.run import train_rung, with_seconds
+from scalestop.lab.ladder.show import Watcher
+from scalestop.lab.ladder.store import DIVERGED, Ladder
+from scalestop.lab.ladder.work import work
+
+
+def ladder_of(folder, **changes):
+    return Ladder.open(plan_ladder(micro(folder, **changes)))
+
+
+def records(ladder):
+    return {rung.name: ladder.record(rung) for rung in ladder.rungs}
+
+
+def test_a_rung_ends_at_its_own_tokens_with_its_rate_down(tmp_path):
+    ladder = ladder_of(tmp_path)
+    for rung in ladder.rungs[:2]:
+        record = train_rung(ladder, rung)
+        assert record == ladder.record(rung) == RunRecord.load(ladder.record_path(rung))
+        assert (record.run, record.num_params, record.num_tokens) == (rung.name, rung.num_params, rung.num_tokens)
+        assert record.flops == rung.flops and record.usage["optimizer_steps"] == rung.steps
+        assert record.lr_decayed and record.loss_name == "val_loss" and record.seed == rung.seed
+        assert record.unique_tokens is not None
+        assert not ladder.work(rung).exists()
+
+
+def test_a_broken_rung_is_left_for_later_and_goes_on_to_the_same_loss(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LADDER_NOTES", str(tmp_path / "broken"))
+    changes = {"model": path_of(Breaks), "checkpoint_seconds": 1e-9}
+    whole, broken = ladder_of(tmp_path / "whole", **changes), ladder_of(tmp_path / "broken-ladder", **changes)
+    rung = broken.open_rungs()[0]
+    assert work(broken) == [rung.name]
+    assert "out of luck" in capsys.readouterr().err
+    assert "out of luck" in (broken.work(rung) / "error.txt").read_text()
+    assert len(list(broken.work(rung).glob("step=*.ckpt"))) == 1
+    assert all(broken.is_done(other) for other in broken.rungs if other != rung)
+    assert work(broken) == []  # goes on from step 12
+    assert work(whole) == []
+    for name, record in records(whole).items():
+        other = records(broken)[name]
+        assert other.loss == record.loss and other.num_tokens == record.num_tokens and other.usage["tokens"]
+        assert other.usage["optimizer_steps"] == record.usage["optimizer_steps"]
+
+
+def test_a_diverged_rung_is_recorded_and_left_out_of_the_fit_by_name(tmp_path):
+    ladder = ladder_of(tmp_path, model=path_of(WideOnesDiverge), num_sizes=3, spread=3.0)
+    assert work(ladder) == []
+    rows, lost = fitted_rows(ladder)
+    assert {record.run for record in lost} == {rung.name for rung in ladder.rungs if rung.width >= 8}
+    assert {row["run"] for row in rows} == {rung.name for rung in ladder.rungs if rung.width < 8}
+    assert rows and lost
+    for record in lost:
+        assert record.stop_reason == DIVERGED and record.loss is None
+        assert "nan by step 20" in record.message
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(InputError):  # what is left are runs of one size
+        finish(ladder, console)
+    assert all(record.run in console.file.getvalue() for record in lost)
+
+
+def test_a_spike_is_a_divergence_too(tmp_path):
+    ladder = ladder_of(tmp_path, model=path_of(Spikes), steps=120, budgets=["2e8"], num_sizes=1)
+    record = train_rung(ladder, ladder.rungs[0])
+    assert record.stop_reason == DIVERGED and "over 1.5 times its lowest" in record.message
+    assert record.usage["optimizer_steps"] < ladder.rungs[0].steps
+
+
+def test_branches_come_from_one_trunk_and_end_at_their_own_tokens(tmp_path):
+    ladder = ladder_of(tmp_path, trunk=True, steps=60, num_sizes=1, budgets=["1e8", "1.3e8"])
+    (trunk,) = [rung for rung in ladder.rungs if rung.kind == "trunk"]
+    assert work(ladder) == []
+    found = records(ladder)
+    assert found[trunk.name].lr_final_share == pytest.approx(1.0)
+    for branch in ladder.branches(trunk.name):
+        record = found[branch.name]
+        assert (record.num_params, record.num_tokens) == (branch.num_params, branch.num_tokens)
+        assert record.usage["optimizer_steps"] == branch.steps
+        assert record.lr_decayed
+        assert record.loss < found[trunk.name].loss or branch.num_tokens < trunk.num_tokens
+    rows, _ = fitted_rows(ladder)
+    assert [row["run"] for row in rows] == [trunk.name] * 2  # one run to the bootstrap
+
+
+def test_a_branch_of_a_diverged_trunk_has_diverged(tmp_path):
+    changes = {"model": path_of(WideOnesDiverge), "model_args": {n: n for n in ("width", "depth", "num_heads", "lr")}}
+    changes["model_args"] |= {"warmup": "warmup", "decay": "decay"}
+    ladder = ladder_of(tmp_path, trunk=True, steps=60, num_sizes=1, budgets=["2e9", "2.5e9"], **changes)
+    assert all(rung.width >= 8 for rung in ladder.rungs)
+    assert work(ladder) == []
+    found = records(ladder)
+    assert {record.stop_reason for record in found.values()} == {DIVERGED}
+    assert len(found) == 3
+
+
+def test_a_model_of_ones_own_trains_without_editing_code(tmp_path):
+    arguments = {"d_model": "width", "rate": "lr", "rise": "warmup", "fall": "decay"}
+    ladder = ladder_of(tmp_path, model=path_of(Own), model_args=arguments, budgets=["4e8"])
+    assert work(ladder) == []
+    for rung in ladder.rungs:
+        assert ladder.record(rung).num_params == rung.num_params
+        assert ladder.record(rung).num_tokens == rung.num_tokens
+        assert ladder.record(rung).lr_decayed
+
+
+def test_a_sample_of_another_length_is_told(tmp_path):
+    ladder = ladder_of(tmp_path, trainer={"accelerator": "cpu", "max_steps": 5}, num_sizes=1, budgets=["1e8"])
+    with pytest.raises(InputError, match=r"ended at .* of .* tokens"):
+        train_rung(ladder, ladder.rungs[0])
+    assert not ladder.is_done(ladder.rungs[0])
+
+
+def test_predicted_times_follow_the_stated_speed_or_the_measured_steps(tmp_path):
+    settings = micro(tmp_path, flops_per_second="1 MFLOP/s")
+    stated = with_seconds(settings, plan_ladder(settings).rungs)
+    assert [rung.seconds for rung in stated] == pytest.approx([rung.flops / 1e6 for rung in stated])
+    settings = micro(tmp_path, num_sizes=1, budgets=["1e8"])
+    (measured,) = with_seconds(settings, plan_ladder(settings).rungs)
+    assert measured.seconds > 0
+    assert not settings.folder.exists()  # to look is not to begin
+
+
+def test_expected_accuracy_shrinks_with_scatter(tmp_path):
+    options = {"num_sizes": 5, "budgets": ["1e9", "3e9", "1e10", "3e10"], "target": "3e11 FLOPs", "spread": 3.0}
+    noisy, quiet = (
+        expected_accuracy(plan_ladder(micro(tmp_path, noise=noise, **options)), simulations=7, bootstrap=100)
+        for noise in (0.02, 0.002)
+    )
+    assert noisy.loss == quiet.loss
+    assert quiet.half_width < noisy.half_width / 3
+    assert quiet.error < noisy.error
+
+
+def test_the_watcher_tells_the_share_done_the_time_left_and_the_news(tmp_path):
+    ladder = ladder_of(tmp_path)
+    now = [0.0]
+    watcher = Watcher(ladder, 1, clock=lambda: now[0])
+    assert watcher.seconds_left() is None
+    rung = ladder.open_rungs()[0]
+    ladder.work(rung).mkdir(parents=True)
+    (ladder.work(rung) / "progress").write_text(f"{rung.num_tokens // 2}\n")
+    now[0] = 10.0
+    assert watcher.done() == pytest.approx(rung.flops / 2, rel=0.01)
+    assert watcher.seconds_left() == pytest.approx(10 * (watcher.total / watcher.done() - 1))
+    assert list(watcher.news()) == []
+    record = train_rung(ladder, rung)
+    (line,) = watcher.news()
+    assert line.startswith(f"[1/4] {rung.name}: loss {record.loss:.4f}")
+    assert list(watcher.news()) == []
+
+
+def test_the_ladder_ends_in_a_law_a_picture_and_a_forecast(tmp_path):
+    torch.manual_seed(0)
+    ladder = ladder_of(
+        tmp_path, num_sizes=3, budgets=["1e8", "2e8", "4e8"], spread=3.0, held_out=["8e8"], target="2e9", steps=20
+    )
+    assert work(ladder) == []
+    console = Console(file=io.StringIO(), width=200)
+    fit = finish(ladder, console)
+    said = console.file.getvalue()
+    law = get_law(ladder.folder / "law.json")
+    assert law.constants == fit.law.constants if hasattr(law, "constants") else law.E == fit.law.E
+    assert (ladder.folder / "fit.png").read_bytes().startswith(b"\x89PNG")
+    data = json.loads((ladder.folder / "forecast.json").read_text())
+    assert data["target_flops"] == 2e9
+    assert 6 * data["num_params"] * data["num_tokens"] == pytest.approx(2e9, rel=1e-3)
+    assert data["loss"] == pytest.approx(law.loss(data["num_params"], data["num_tokens"]))
+    assert data["pilots_flops"] == sum(rung.flops for rung in ladder.rungs if not rung.held_out)
+    (outcome,) = data["held_out"]
+    (rung,) = [rung for rung in ladder.rungs if rung.held_out]
+    assert outcome["measured"] == ladder.record(rung).loss and outcome["run"] == rung.name
+    assert outcome["forecast"] == pytest.approx(law.loss(rung.num_params, rung.num_tokens))
+    assert len(fit.table) == 9  # the held-out run is not among them
+    assert rung.name not in fit.table.run and math.isfinite(fit.objective)
+    for word in ("held out: ", "forecast for 2e9 FLOPs", "scalestop train --law", "9 runs"):
+        assert word in said
