@@ -14,6 +14,7 @@ from scalestop.fitting.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.newton import Array
 from scalestop.fitting.table import RunTable
 from scalestop.laws import ScalingLaw
+from scalestop.laws.base import Floats
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class LawFit:
             flops=flops,
             num_params=self.interval_of(lambda law: law.optimal(flops).num_params, level),
             num_tokens=self.interval_of(lambda law: law.optimal(flops).num_tokens, level),
-            loss=self.interval_of(lambda law: law.loss(*law.optimal(flops)), level) if self.law.has_loss else None,
+            loss=self.interval_of(lambda law: _loss_at_optimum(law, flops), level) if self.law.has_loss else None,
             warnings=outside,
         )
 
@@ -138,3 +139,8 @@ def exponent(law: ScalingLaw, table: RunTable) -> Array:
     middle = float(np.exp(np.mean(np.log(6 * table.params * table.tokens))))
     high, low = law.optimal(middle * 1.1).num_params, law.optimal(middle / 1.1).num_params
     return np.asarray(np.log(np.asarray(high) / low) / np.log(1.21))
+
+
+def _loss_at_optimum(law: ScalingLaw, flops: float) -> Floats:
+    """Return the loss at the optimum; a draw of few runs may put that beyond every float."""
+    return law.loss(*np.clip(law.optimal(flops), 1e-300, 1e300))
