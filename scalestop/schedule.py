@@ -122,6 +122,7 @@ class BudgetLR(LRScheduler):
         self._decay_start: float | None = None
         self._blind_steps = 0
         super().__init__(optimizer)
+        self.base_lrs = [float(rate) for rate in self.base_lrs]  # once: to read a tensor waits for its device
         me = weakref.ref(self)  # the optimizer may outlive its schedule
         optimizer.register_step_pre_hook(lambda *_: schedule._check_clock() if (schedule := me()) is not None else None)
 
@@ -180,12 +181,12 @@ class BudgetLR(LRScheduler):
         if self.last_epoch < 0:  # waits in a SequentialLR for its milestone
             return
         self._take_in_new_groups()
-        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             if hasattr(group["lr"], "fill_"):  # a tensor rate, for a capturable or compiled optimizer
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def _take_in_new_groups(self) -> None:
         """A group added in mid-run, as finetuning callbacks do, has its rate as its peak."""
@@ -193,8 +194,11 @@ class BudgetLR(LRScheduler):
             self.base_lrs.append(float(group.setdefault("initial_lr", float(group["lr"]))))
 
     def _check_clock(self) -> None:
-        if self._clocks or self._last_lr != [float(group["lr"]) for group in self.optimizer.param_groups]:
-            return  # or somebody else sets the rates for now, such as Lightning's search for the best one
+        if self._clocks:
+            return
+        now = [float(group["lr"]) for group in self.optimizer.param_groups]
+        if not all(math.isclose(rate, mine, rel_tol=1e-6) for rate, mine in zip(now, self._last_lr, strict=False)):
+            return  # somebody else sets the rates for now, such as Lightning's search for the best one
         self._blind_steps += 1
         if self._blind_steps > 1:
             raise InputError(_NO_CLOCK)

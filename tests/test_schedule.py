@@ -138,6 +138,15 @@ def test_without_a_clock_the_second_step_says_what_to_add():
     assert rates(optimizer) == [1.0]
 
 
+def test_a_tensor_rate_without_a_clock_is_an_error_too():
+    optimizer = torch.optim.Adam([nn.Parameter(torch.ones(2))], lr=torch.tensor(0.3), foreach=False)
+    schedule = BudgetLR(optimizer, shape="linear")
+    optimizer.step()
+    with pytest.raises(InputError, match="nobody tells this schedule"):
+        optimizer.step()
+    assert schedule.progress == 0.0
+
+
 def test_an_optimizer_outlives_its_schedule():
     optimizer = optimizer_of()
     schedule = BudgetLR(optimizer)
