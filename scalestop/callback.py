@@ -287,7 +287,8 @@ class ComputeOptimalStopping(Callback):
         if not self._step_counted:
             return
         self._step_counted = False
-        logs = trainer.log_every_n_steps > 0 and watch.meter.optimizer_steps % trainer.log_every_n_steps == 0
+        every = trainer.log_every_n_steps
+        logs = every > 0 and watch.meter.optimizer_steps % every == 0
         if self._due or logs:
             self._look(trainer)
         if self._schedules:

@@ -23,6 +23,9 @@ INTEGERS = frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.u
 #: Dtypes that numpy reads in place: it has no bfloat16, and floats may carry a gradient.
 EXACT = INTEGERS | {torch.bool}
 
+#: Elements up to which a list is quicker than an array: no kernel has to be found and no array made.
+SMALL = 256
+
 
 class Reader(Protocol):
     """Reads batches of one structure."""
@@ -39,6 +42,8 @@ def _is_on_host(tensor: Tensor) -> bool:
 def count_nonzero(tensor: Tensor) -> int | Tensor:
     """Elements that are not zero: an int for a tensor on the CPU, else a 0-dim int64 tensor left where it is."""
     if _is_on_host(tensor) and tensor.dtype in EXACT:
+        if tensor.ndim == 2 and tensor.numel() <= SMALL:
+            return tensor.numel() - sum(row.count(0) for row in tensor.tolist())
         return int(np.count_nonzero(tensor.numpy()))
     return torch.count_nonzero(tensor)
 
@@ -46,6 +51,8 @@ def count_nonzero(tensor: Tensor) -> int | Tensor:
 def count_not_equal(tensor: Tensor, value: int) -> int | Tensor:
     """Elements that differ from ``value``, as :func:`count_nonzero`."""
     if _is_on_host(tensor):
+        if tensor.ndim == 2 and tensor.numel() <= SMALL:
+            return tensor.numel() - sum(row.count(value) for row in tensor.tolist())
         return int(np.count_nonzero(tensor.numpy() != value))
     return torch.count_nonzero(tensor != value)
 
