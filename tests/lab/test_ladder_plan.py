@@ -1,5 +1,6 @@
 """Which runs a ladder proposes."""
 
+import itertools
 import math
 
 import pytest
@@ -74,7 +75,7 @@ def test_batches_grow_with_the_tokens_or_keep_the_steps(tmp_path):
 
 def test_budgets_are_a_geometric_row_and_may_be_in_tokens(tmp_path):
     found = pilot_budgets(full(tmp_path, num_budgets=3, budget_ratio=4.0))
-    assert [b / a for a, b in zip(found, found[1:], strict=False)] == pytest.approx([4.0, 4.0], rel=1e-6)
+    assert [b / a for a, b in itertools.pairwise(found)] == pytest.approx([4.0, 4.0], rel=1e-6)
     in_tokens = pilot_budgets(full(tmp_path, budgets=["100k tokens"]))[0]
     assert float(PRIOR.optimal(float(in_tokens)).num_tokens) == pytest.approx(1e5, rel=1e-6)
 

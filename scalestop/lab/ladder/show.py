@@ -70,7 +70,7 @@ def plan_summary(plan: LadderPlan, workers: int = 1) -> str:
         spent = sum(rung.new_flops for rung in plan.held_out)
         most = max(rung.budget for rung in plan.held_out) / max(rung.budget for rung in plan.pilots)
         lines.append(
-            f"{len(plan.held_out)} held-out runs spend {human_flops(spent)} more, up to {most:.3g} times the dearest "
+            f"{len(plan.held_out)} held out beside them, for {human_flops(spent)} more, up to {most:.3g} times the dearest "
             f"pilot's budget"
         )
     if plan.seconds is not None:
