@@ -24,7 +24,7 @@ from scalestop import callback as scalestop_callback
 from scalestop.errors import ScalestopWarning
 
 
-class ShardedToy(toys.Toy):
+class Sharded:
     """Sharded over data-parallel ranks by FSDP2; its head split over tensor-parallel ones."""
 
     def configure_model(self) -> None:
@@ -39,6 +39,14 @@ class ShardedToy(toys.Toy):
         if mesh["data_parallel"].size() > 1:
             for part in (self.embedding, self.head):  # Lightning calls the training step, not the module
                 fully_shard(part, mesh=mesh["data_parallel"])
+
+
+class ShardedToy(Sharded, toys.Toy):
+    """Automatic optimization."""
+
+
+class ShardedManualToy(Sharded, toys.ManualToy):
+    """Two optimizers by hand."""
 
 
 class Uneven(torch.utils.data.Dataset):
@@ -94,8 +102,11 @@ def run(case: dict, folder: Path) -> dict:
     trainer_options = dict(case.get("trainer", {}))
     if world > 1:
         trainer_options["strategy"] = strategy_of(case)
-    modules = {"ddp": toys.Toy, "model_parallel": ShardedToy, "manual": toys.ManualToy}
-    module = modules[case.get("module", case["strategy"])]()
+    sharded = case["strategy"] == "model_parallel"
+    if case.get("manual"):  # stepped every so many batches
+        module = (ShardedManualToy if sharded else toys.ManualToy)(case["manual"])
+    else:
+        module = ShardedToy() if sharded else toys.Toy()
     told = []
     warnings.showwarning = lambda message, category, *rest: told.append((category, str(message)))
     warnings.simplefilter("always", ScalestopWarning)

@@ -90,7 +90,7 @@ def test_two_processes(tmp_path):
             # 45 rows on 2 ranks: the sampler repeats one, and the last batch of an epoch is short
             "sampler": case("ddp", "ragged", rows=45, trainer=quiet),
             "accumulated": case("ddp", "uneven", batches=10, trainer={"accumulate_grad_batches": 4, **quiet}),
-            "manual": case("ddp", "uneven", module="manual", trainer=quiet),
+            "manual": case("ddp", "uneven", manual=1, trainer=quiet),
             "alone": case("ddp", "uneven", saves_alone=True, patience=0.5),
             "sharded": case("model_parallel", "uneven", trainer=quiet),
             "sharded_on": case("model_parallel", "uneven", 3500, ckpt_of="sharded"),
