@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scalestop import BudgetLR
+from scalestop import BudgetLR, RunRecord
 from scalestop.lab.ladder.settings import LadderSettings
 from scalestop.lab.tiny_gpt import TinyGPT
 from scalestop.laws import ParametricLaw
@@ -39,8 +39,24 @@ def micro(folder: Path, **changes) -> LadderSettings:
         "context": 16,
         "steps": 30,
         "bootstrap": 100,
+        "lr_factors": [],
     }
     return LadderSettings(**{**values, **changes})
+
+
+def record_of(rung, **changes) -> RunRecord:
+    """A record such as the rung would leave."""
+    values = {
+        "num_params": rung.num_params,
+        "num_tokens": rung.num_tokens,
+        "flops": rung.flops,
+        "loss": 3.0,
+        "stop_reason": "TOKEN_LIMIT",
+        "law": "prior",
+        "budget": "1 tokens",
+        "run": rung.name,
+    }
+    return RunRecord(**{**values, **changes})
 
 
 def path_of(cls: type) -> dict:

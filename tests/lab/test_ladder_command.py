@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab.ladder_toys import PRIOR, Noted, path_of
+from lab.ladder_toys import PRIOR, Noted, micro, path_of
 
 from scalestop import RunRecord, get_law
 from scalestop.cli import main
+from scalestop.lab.ladder.launch import submit
+from scalestop.lab.ladder.plan import plan_ladder
 from scalestop.lab.ladder.store import Ladder
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,7 @@ MICRO = {
     "context": 16,
     "steps": 40,
     "bootstrap": 100,
+    "lr_factors": [],
     "data": {"class_path": "scalestop.lab.data.TextData", "init_args": {"val_tokens": 2048}},
     "trainer": {"accelerator": "cpu"},
     "flops_per_second": "1 GFLOP/s",
@@ -117,10 +120,23 @@ def test_bad_input_is_one_line(tmp_path, capsys, words, names):
 def test_a_newcomers_folder_of_text_becomes_a_law_without_editing_code(tmp_path):
     text = tmp_path / "notes"
     text.mkdir()
-    words = "the quick brown fox jumps over the lazy dog while seven wizards quietly mix potions".split()
+    vocabulary = [
+        "quick",
+        "brown",
+        "foxes",
+        "jump",
+        "over",
+        "lazy",
+        "dogs",
+        "while",
+        "seven",
+        "wizards",
+        "mix",
+        "potions",
+    ]
     draw = random.Random(0)
     for i in range(40):
-        (text / f"{i}.txt").write_text(" ".join(draw.choice(words) for _ in range(1500)))
+        (text / f"{i}.txt").write_text(" ".join(draw.choice(vocabulary) for _ in range(1500)))
     path = config(tmp_path, budgets=["1e8", "2e8", "4e8", "8e8"], data=str(text))
     said = run("--config", path, "--out", "mine", cwd=tmp_path)
     law = get_law(tmp_path / "mine" / "law.json")
@@ -128,9 +144,9 @@ def test_a_newcomers_folder_of_text_becomes_a_law_without_editing_code(tmp_path)
     assert "forecast for 2e9 FLOPs" in said and "backtest" in said
     said = run("fit", "mine", cwd=tmp_path)  # again, from the records alone
     assert get_law(tmp_path / "mine" / "law.json") == law and "forecast for 2e9 FLOPs" in said
+    more = ["--data.path", str(text), "--data.context", "16", "--out", "big", "--trainer.accelerator", "cpu"]
     trained = subprocess.run(
-        [sys.executable, "-m", "scalestop.cli", "train", "--law", "mine/law.json", "--budget", "1e9 FLOPs"]
-        + ["--data.path", str(text), "--data.context", "16", "--out", "big", "--trainer.accelerator", "cpu"],
+        [sys.executable, "-m", "scalestop.cli", "train", "--law", "mine/law.json", "--budget", "1e9 FLOPs", *more],
         **command(cwd=tmp_path)[1],
         timeout=300,
         check=True,
@@ -168,7 +184,7 @@ def test_killed_ten_times_it_ends_with_the_records_of_the_unbroken_ladder(tmp_pa
         words, options = command("--config", path, "--out", "broken", "--workers", workers, cwd=tmp_path)
         process = subprocess.Popen(words, **options, start_new_session=True)
         if kills == 10:
-            out, err = process.communicate(timeout=400)
+            _, err = process.communicate(timeout=400)
             assert process.returncode == 0, err
             break
         # the first line of the table says that the imports are over: from there on a random moment
@@ -216,10 +232,6 @@ def test_an_array_of_tasks_trains_the_ladder_through_submitit(tmp_path):
 @pytest.mark.slow
 def test_a_preempted_task_is_queued_again_and_goes_on(tmp_path):
     submitit = pytest.importorskip("submitit")
-    from lab.ladder_toys import micro
-    from scalestop.lab.ladder.launch import submit
-    from scalestop.lab.ladder.plan import plan_ladder
-
     settings = micro(tmp_path, steps=3000, checkpoint_seconds=0.1, num_sizes=1, budgets=["2e9"], context=16)
     ladder = Ladder.open(plan_ladder(settings))
     (job,) = submit(ladder, 1, {"cluster": "local", "timeout_min": 5})

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from lab.ladder_toys import Breaks, Own, Spikes, WideOnesDiverge, micro, path_of
+from lab.ladder_toys import Breaks, Own, Spikes, WideOnesDiverge, micro, path_of, record_of
 from rich.console import Console
 
 from scalestop import RunRecord, get_law
@@ -14,6 +14,7 @@ from scalestop.errors import InputError
 from scalestop.lab.ladder.finish import finish, fitted_rows
 from scalestop.lab.ladder.forecast import expected_accuracy
 from scalestop.lab.ladder.plan import plan_ladder
+from scalestop.lab.ladder.rates import check_rates
 from scalestop.lab.ladder.run import train_rung, with_seconds
 from scalestop.lab.ladder.show import Watcher
 from scalestop.lab.ladder.store import DIVERGED, Ladder
@@ -79,6 +80,34 @@ def test_a_spike_is_a_divergence_too(tmp_path):
     record = train_rung(ladder, ladder.rungs[0])
     assert record.stop_reason == DIVERGED and "over 1.5 times its lowest" in record.message
     assert record.usage["optimizer_steps"] < ladder.rungs[0].steps
+
+
+def test_the_rate_rule_is_held_against_a_sweep_of_the_two_smallest_sizes(tmp_path):
+    ladder = ladder_of(tmp_path, lr_factors=[0.25, 4.0], num_sizes=3)
+    swept = [rung for rung in ladder.rungs if rung.kind == "sweep"]
+    pilots = [rung for rung in ladder.rungs if rung.is_pilot]
+    smallest = sorted({rung.num_params for rung in pilots})[:2]
+    assert sorted(rung.num_params for rung in swept) == sorted(smallest * 2)
+    assert {rung.budget for rung in swept} == {min(rung.budget for rung in pilots)}
+    # losses of a known parabola in log rate: the best is 0.1 / width^0.5 at each width, 0.02 nats for a factor of e
+    for rung in ladder.rungs:
+        off = math.log(rung.lr / (0.1 / rung.width**0.5))
+        ladder.finish(rung, record_of(rung, loss=2.0 + 0.02 * off**2))
+    first, second, far = check_rates(ladder)
+    for check in (first, second):
+        assert check.rule == pytest.approx(0.25 / check.width)
+        assert check.best == pytest.approx(0.1 / check.width**0.5) and not check.at_edge
+        assert check.cost == pytest.approx(0.02 * math.log(check.rule / check.best) ** 2)
+    assert far.cost is None and far.best == pytest.approx(0.1 / far.width**0.5)
+    assert "extrapolated" in str(far) and f"{far.best:.2g}" in str(far)
+    assert not {rung.name for rung in swept} & {row["run"] for row in fitted_rows(ladder)[0]}
+
+
+def test_a_best_rate_beyond_those_tried_is_said_to_be_at_the_edge(tmp_path):
+    ladder = ladder_of(tmp_path, lr_factors=[0.5, 2.0])
+    for rung in ladder.rungs:  # the higher the better; one run diverged
+        ladder.finish(rung, record_of(rung, loss=3.0 - math.log(rung.lr) / 100))
+    assert all(check.at_edge and check.best > check.rule for check in check_rates(ladder)[:2])
 
 
 def test_branches_come_from_one_trunk_and_end_at_their_own_tokens(tmp_path):

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab.ladder_toys import micro
+from lab.ladder_toys import micro, record_of
 
-from scalestop import RunRecord
 from scalestop.errors import InputError
 from scalestop.lab.ladder.claims import Claim
 from scalestop.lab.ladder.plan import plan_ladder
@@ -36,20 +35,6 @@ def holder(path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     return process, process.stdout.readline().strip()
-
-
-def record_of(rung, **changes):
-    values = {
-        "num_params": rung.num_params,
-        "num_tokens": rung.num_tokens,
-        "flops": rung.flops,
-        "loss": 3.0,
-        "stop_reason": "TOKEN_LIMIT",
-        "law": "prior",
-        "budget": "1 tokens",
-        "run": rung.name,
-    }
-    return RunRecord(**{**values, **changes})
 
 
 def test_a_claim_is_held_by_one_process_and_freed_by_its_death(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.markup import escape
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting import LawFit, backtest, fit_law
 from scalestop.fitting.command import constants_table, optimum_table
+from scalestop.lab.ladder.rates import check_rates
 from scalestop.lab.ladder.rung import Rung
 from scalestop.lab.ladder.store import DIVERGED, Ladder, write_whole
 from scalestop.planning.plan import make_plan
@@ -63,7 +64,7 @@ def fitted_rows(ladder: Ladder) -> tuple[list[dict[str, Any]], list[RunRecord]]:
     """
     rows, diverged = [], []
     for rung in ladder.rungs:
-        if rung.held_out or rung.kind == "trunk" or (record := ladder.record(rung)) is None:
+        if not rung.is_pilot or (record := ladder.record(rung)) is None:
             continue
         if record.stop_reason == DIVERGED:
             diverged.append(record)
@@ -98,7 +99,7 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     """
     settings, folder = ladder.settings, ladder.folder
     rows, diverged = fitted_rows(ladder)
-    pilots = [rung for rung in ladder.rungs if not rung.held_out and rung.kind != "trunk"]
+    pilots = [rung for rung in ladder.rungs if rung.is_pilot]
     for lost in diverged:
         console.print(f"left out: {lost.run} {lost.message}", style="yellow", highlight=False, soft_wrap=True)
     missing = len(pilots) - len(rows) - len(diverged)
@@ -123,9 +124,10 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     outcomes = [
         _outcome(fit, rung, record) for rung in ladder.rungs if rung.held_out and (record := _ended(ladder, rung))
     ]
-    data = forecast(ladder, fit, outcomes)
+    checks = check_rates(ladder)
+    data = {**forecast(ladder, fit, outcomes), "learning_rates": [asdict(check) for check in checks]}
     write_whole(folder / "forecast.json", json.dumps(data, indent=2) + "\n")
-    say = [describe_forecast(data)]
+    say = [*map(str, checks), describe_forecast(data)]
     say += [f"held out: {outcome}" for outcome in outcomes]
     say += [
         f"saved: {law_path}, {folder / 'fit.png'}, {folder / 'forecast.json'}",

@@ -16,6 +16,7 @@ from scalestop.planning.allocation import flops_of
 from scalestop.planning.budget import Budget
 from scalestop.units import human_flops
 
+_SWEPT_SIZES = 2
 MIN_STEPS = 10
 """Fewer optimizer steps than these measure nothing."""
 
@@ -34,7 +35,7 @@ class LadderPlan:
     @property
     def pilots(self) -> tuple[Rung, ...]:
         """The runs that the law is fitted to."""
-        return tuple(rung for rung in self.rungs if not rung.held_out and rung.kind != "trunk")
+        return tuple(rung for rung in self.rungs if rung.is_pilot)
 
     @property
     def held_out(self) -> tuple[Rung, ...]:
@@ -43,7 +44,7 @@ class LadderPlan:
 
     @property
     def flops(self) -> int:
-        """What pilots and trunks spend together, FLOPs."""
+        """What pilots, trunks and the check of the learning rate spend together, FLOPs."""
         return sum(rung.new_flops for rung in self.rungs if not rung.held_out)
 
     @property
@@ -83,10 +84,11 @@ def plan_ladder(settings: LadderSettings) -> LadderPlan:
         seeds = settings.seeds[min(i, len(settings.seeds) - 1)]
         cells += [(flops, size, seed) for size in nearest[: settings.num_sizes] for seed in range(seeds)]
     rungs = _with_trunks(maker, cells) if settings.trunk else [maker.run(*cell) for cell in cells]
+    rungs += _sweep(maker, cells)
     for amount in settings.held_out:
         flops = flops_of(Budget.parse(amount), prior)
         rungs.append(maker.run(flops, find(float(prior.optimal(float(flops)).num_params)), 0, held_out=True))
-    rungs.sort(key=lambda rung: (rung.held_out, rung.kind == "trunk", rung.budget, rung.num_params, rung.seed))
+    rungs.sort(key=lambda r: (r.held_out, r.kind == "trunk", r.kind == "sweep", r.budget, r.num_params, r.seed, r.lr))
     names = [rung.name for rung in rungs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"budgets: {', '.join(twice)} would be trained twice; give budgets further apart")
@@ -104,6 +106,7 @@ def pilot_budgets(settings: LadderSettings) -> list[int]:
     seeds = [settings.seeds[min(i, len(settings.seeds) - 1)] for i in range(settings.num_budgets)]
     weights = [settings.budget_ratio**i for i in range(settings.num_budgets)]
     runs = [weight * count * settings.num_sizes for weight, count in zip(weights, seeds, strict=True)]
+    runs.append(min(_SWEPT_SIZES, settings.num_sizes) * len(_swept_factors(settings)))
     return [round(total * weight / sum(runs)) for weight in weights]
 
 
@@ -123,6 +126,23 @@ def _size_grid(settings: LadderSettings, optima: Sequence[float], find: Any) -> 
     return [sizes[n] for n in sorted(sizes)]
 
 
+def _swept_factors(settings: LadderSettings) -> tuple[float, ...]:
+    """Return the multiples of the rule's rate to train at; 1 too where no independent pilot has it."""
+    factors = tuple(settings.lr_factors)
+    return (*factors, 1.0) if factors and settings.trunk else factors
+
+
+def _sweep(maker: _Maker, cells: Sequence[tuple[int, Size, int]]) -> list[Rung]:
+    """Return runs at other learning rates: the two smallest sizes at the cheapest budget."""
+    cheapest = min(flops for flops, _, _ in cells)
+    sizes = {size.num_params: size for flops, size, _ in cells if flops == cheapest}
+    return [
+        maker.run(cheapest, sizes[n], 0, lr_factor=factor)
+        for n in sorted(sizes)[:_SWEPT_SIZES]
+        for factor in _swept_factors(maker.settings)
+    ]
+
+
 class _Maker:
     """Makes rungs by the ladder's rules."""
 
@@ -132,20 +152,24 @@ class _Maker:
 
     def batch_size(self, num_tokens: float) -> int:
         """Samples in a batch for a run of so many tokens."""
-        context = self.settings.context
-        if self.settings.steps is None:
-            return batch_size_for(num_tokens, context)
-        return max(1, round(num_tokens / (self.settings.steps * context)))
+        settings = self.settings
+        if settings.steps is None:
+            samples: float = batch_size_for(num_tokens, settings.context)
+        else:
+            samples = num_tokens / (settings.steps * settings.context)
+        return max(1, round(samples / settings.batches_per_step))
 
-    def run(self, flops: int, size: Size, seed: int, *, held_out: bool = False) -> Rung:
+    def run(self, flops: int, size: Size, seed: int, *, held_out: bool = False, lr_factor: float | None = None) -> Rung:
         """Return an independent run that spends a budget on a size."""
         batch_size = self.batch_size(flops / (6 * size.num_params))
-        return self.make(flops, size, seed, batch_size, held_out=held_out)
+        return self.make(flops, size, seed, batch_size, lr_factor, held_out=held_out)
 
-    def make(self, flops: int, size: Size, seed: int, batch_size: int, **more: Any) -> Rung:
+    def make(
+        self, flops: int, size: Size, seed: int, batch_size: int, lr_factor: float | None = None, **more: Any
+    ) -> Rung:
         """Return a rung; its tokens are what the budget buys, in whole steps."""
         settings = self.settings
-        tokens_per_step = batch_size * settings.context
+        tokens_per_step = batch_size * settings.batches_per_step * settings.context
         steps = round(flops / (6 * size.num_params * tokens_per_step))
         if steps < MIN_STEPS:
             raise InputError(
@@ -154,7 +178,10 @@ class _Maker:
                 f"or a smaller context or spread"
             )
         num_tokens = steps * tokens_per_step
-        lr = settings.lr_scale / size.dims.width**settings.lr_power
+        lr = settings.lr_scale / size.dims.width**settings.lr_power * (lr_factor or 1.0)
+        name = f"{flops:.2e}-n{size.num_params}-s{seed}".replace("e+", "e")
+        if lr_factor is not None:
+            more, name = {**more, "kind": "sweep"}, f"{name}-lr{lr_factor:g}x"
         values: dict[str, Any] = {
             **size.quantities,
             "lr": lr,
@@ -167,7 +194,7 @@ class _Maker:
             "context": settings.context,
         }
         return Rung(
-            name=f"{flops:.2e}-n{size.num_params}-s{seed}".replace("e+", "e"),
+            name=name,
             num_params=size.num_params,
             num_tokens=num_tokens,
             flops=6 * size.num_params * num_tokens,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,6 +21,7 @@ import pytorch_lightning as pl
 from scalestop.branch import decay_to
 from scalestop.callback import ComputeOptimalStopping
 from scalestop.errors import InputError, ScalestopWarning
+from scalestop.lab.ladder.apart import end_with_parent
 from scalestop.lab.ladder.build import build_data, build_model
 from scalestop.lab.ladder.rung import Rung
 from scalestop.lab.ladder.settings import LadderSettings
@@ -28,12 +33,34 @@ from scalestop.records import FILE_NAME, RunRecord
 _PROBE_STEPS = 8
 
 
-def train_rung(ladder: Ladder, rung: Rung) -> RunRecord:
+def train_apart(ladder: Ladder, rung: Rung) -> None:
+    """Train a rung in a process of its own, which Lightning can start again for each of the other devices.
+
+    Args:
+        ladder: The ladder.
+        rung: One of its runs; nobody else may be at it.
+
+    Raises:
+        RuntimeError: If the process failed.
+    """
+    command = [sys.executable, "-m", "scalestop.lab.ladder.run", str(ladder.folder.resolve()), rung.name]
+    # it ends when this process does, by the end of the pipe
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+    if process.returncode != 0:
+        raise RuntimeError(f"its process ended with code {process.returncode}: {said[-4000:]}")
+
+
+def train_rung(ladder: Ladder, rung: Rung) -> RunRecord | None:
     """Train a rung to its end, from its last checkpoint if it has one, and keep its record.
 
     Args:
         ladder: The ladder.
         rung: One of its runs; nobody else may be at it.
+
+    Returns:
+        The record; None on all ranks but the first.
 
     Raises:
         InputError: If model or data cannot be built, or log no loss.
@@ -61,6 +88,8 @@ def train_rung(ladder: Ladder, rung: Rung) -> RunRecord:
             # a file of our own, which may hold hyperparameters of any class
             **({"weights_only": False} if checkpoint else {}),
         )
+    if not trainer.is_global_zero:
+        return None
     record = RunRecord.load(work / FILE_NAME)
     corpus = getattr(data, "corpus", None)
     unique = None if corpus is None else len(corpus.train)
@@ -227,3 +256,14 @@ def with_seconds(settings: LadderSettings, rungs: Sequence[Rung]) -> list[Rung]:
         steps = rung.steps - rung.start_tokens // rung.tokens_per_step
         timed.append(replace(rung, seconds=steps * (constant + slope * rung.tokens_per_step)))
     return timed
+
+
+def _main(folder: str, name: str) -> None:
+    ladder = Ladder.load(Path(folder))
+    train_rung(ladder, next(rung for rung in ladder.rungs if rung.name == name))
+
+
+if __name__ == "__main__":
+    if "LOCAL_RANK" not in os.environ:  # those of the other ranks end with this one
+        end_with_parent()
+    _main(*sys.argv[1:])

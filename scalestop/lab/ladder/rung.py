@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-Kind = Literal["run", "trunk", "branch"]
+Kind = Literal["run", "trunk", "branch", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Rung:
     lr: float
     """Peak learning rate."""
     batch_size: int
-    """Samples in a batch."""
+    """Samples in a batch of one process."""
     tokens_per_step: int
     """Tokens of an optimizer step."""
     shape: str
@@ -36,7 +36,7 @@ class Rung:
     width: int
     """Channels."""
     kind: Kind = "run"
-    """An independent run, a constant-rate trunk, or a decay branch off one."""
+    """An independent run, a constant-rate trunk, a decay branch off one, or a run at another learning rate."""
     held_out: bool = False
     """Whether the fit may not see it."""
     trunk: str | None = None
@@ -61,6 +61,11 @@ class Rung:
     def new_flops(self) -> int:
         """FLOPs that this rung itself spends: a branch goes on from what its trunk has paid for."""
         return 6 * self.num_params * (self.num_tokens - self.start_tokens)
+
+    @property
+    def is_pilot(self) -> bool:
+        """Whether the law is fitted to it."""
+        return self.kind in ("run", "branch") and not self.held_out
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""

@@ -17,7 +17,19 @@ from scalestop.planning.speed import parse_flops_per_second
 TINY_GPT = "scalestop.lab.tiny_gpt.TinyGPT"
 TEXT_DATA = "scalestop.lab.data.TextData"
 
-GRID = ("target", "share", "budgets", "num_budgets", "budget_ratio", "num_sizes", "spread", "seeds", "held_out", "law")
+GRID = (
+    "target",
+    "share",
+    "budgets",
+    "num_budgets",
+    "budget_ratio",
+    "num_sizes",
+    "spread",
+    "seeds",
+    "held_out",
+    "law",
+    "lr_factors",
+)
 """Settings that may change between two runs of one ladder: they add or remove rungs, and alter none."""
 ASIDE = ("out", "name", "noise", "flops_per_second", "checkpoint_seconds", "bootstrap")
 """Settings that change no loss."""
@@ -55,6 +67,8 @@ class LadderSettings:
         lr_power: How the rate falls with the width.
         warmup: Share of each run in which the rate rises.
         decay: Share of each run, at its end, in which it falls.
+        lr_factors: Multiples of the rule's rate at which the two smallest sizes are trained once more, at the cheapest
+            budget, to see how far the rule is off; none for no such check.
         trunk: Train one constant-rate trunk for each size, and a decay branch off it for each budget.
         spike: A run has diverged if its smoothed training loss rises to this many times its lowest.
         checkpoint_seconds: Seconds between two checkpoints of a running rung.
@@ -89,6 +103,7 @@ class LadderSettings:
     lr_power: float = 1.0
     warmup: float = 0.1
     decay: float = 0.5
+    lr_factors: Sequence[float] = (0.5, 2.0)
     trunk: bool = False
     spike: float = 1.5
     checkpoint_seconds: float = 15.0
@@ -107,6 +122,8 @@ class LadderSettings:
         for name in ("lr_scale", "checkpoint_seconds", "noise"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name}: must be positive and finite; got {getattr(self, name)!r}")
+        if any(not 0 < factor < math.inf or factor == 1 for factor in self.lr_factors):
+            raise InputError(f"lr_factors: positive, and none of them 1; got {list(self.lr_factors)}")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps: must be at least 1, or left out for the rule; got {self.steps!r}")
         if not self.seeds or min(self.seeds) < 1:
@@ -141,6 +158,17 @@ class LadderSettings:
     def folder(self) -> Path:
         """The ladder's folder."""
         return Path(self.out).expanduser()
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches that make one optimizer step: one for each device and node, times the accumulated ones."""
+        devices = self.trainer.get("devices", 1)
+        count = len(devices) if isinstance(devices, Sequence) and not isinstance(devices, str) else devices
+        found = 1
+        for value in (count, self.trainer.get("num_nodes", 1), self.trainer.get("accumulate_grad_batches", 1)):
+            if str(value).isdigit():  # not "auto" and not -1: who knows how many that will be
+                found *= max(1, int(value))
+        return found
 
     @property
     def speed(self) -> float | None:

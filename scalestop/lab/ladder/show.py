@@ -27,10 +27,10 @@ def plan_table(plan: LadderPlan) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     groups: dict[tuple[object, ...], list[Rung]] = {}
     for rung in plan.rungs:
-        groups.setdefault((rung.kind, rung.held_out, rung.budget, rung.num_params), []).append(rung)
+        groups.setdefault((rung.kind, rung.held_out, rung.budget, rung.num_params, rung.lr), []).append(rung)
     for members in groups.values():
         rung, count = members[0], len(members)
-        mark = {"run": "", "trunk": " trunk", "branch": " branch"}[rung.kind]
+        mark = {"run": "", "trunk": " trunk", "branch": " branch", "sweep": " rate"}[rung.kind]
         times = [member.seconds for member in members if member.seconds is not None]
         table.add_row(
             "trunk" if rung.kind == "trunk" else human_flops(rung.budget).removesuffix(" FLOPs"),
@@ -44,7 +44,7 @@ def plan_table(plan: LadderPlan) -> Table:
             f"{count}{mark}" + (" held out" if rung.held_out else ""),
             human_seconds(sum(times)) if times else "?",
             f"{sum(member.new_flops for member in members) / plan.target_flops:.2%}",
-            style="dim" if rung.kind == "trunk" else "cyan" if rung.held_out else "",
+            style="dim" if rung.kind in ("trunk", "sweep") else "cyan" if rung.held_out else "",
         )
     return table
 
@@ -70,8 +70,8 @@ def plan_summary(plan: LadderPlan, workers: int = 1) -> str:
         spent = sum(rung.new_flops for rung in plan.held_out)
         most = max(rung.budget for rung in plan.held_out) / max(rung.budget for rung in plan.pilots)
         lines.append(
-            f"{len(plan.held_out)} held out beside them, for {human_flops(spent)} more, up to {most:.3g} times the dearest "
-            f"pilot's budget"
+            f"{len(plan.held_out)} held out beside them, for {human_flops(spent)} more, up to {most:.3g} times the "
+            f"dearest pilot's budget"
         )
     if plan.seconds is not None:
         how = "at the stated speed" if settings.speed else "by a few measured steps of each size"

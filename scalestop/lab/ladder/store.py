@@ -27,8 +27,8 @@ DIVERGED = "DIVERGED"
 class Ladder:
     """A ladder in its folder.
 
-    `ladder.json` is the plan; `records/`, `held_out/` and `trunks/` hold one record for each finished run, `work/` what
-    unfinished ones need to go on, `claims/` the locks.
+    `ladder.json` is the plan; `records/`, `held_out/`, `sweep/` and `trunks/` hold one record for each finished run,
+    `work/` what unfinished ones need to go on, `claims/` the locks.
     """
 
     folder: Path
@@ -106,7 +106,8 @@ class Ladder:
 
     def record_path(self, rung: Rung) -> Path:
         """Where the record of a run goes when it has ended."""
-        kind = "trunks" if rung.kind == "trunk" else "held_out" if rung.held_out else "records"
+        folders = {"trunk": "trunks", "sweep": "sweep"}
+        kind = folders.get(rung.kind, "held_out" if rung.held_out else "records")
         return self.folder / kind / f"{rung.name}.json"
 
     def work(self, rung: Rung) -> Path:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from scalestop.lab.ladder.run import train_rung
+from scalestop.lab.ladder.apart import end_with_parent
+from scalestop.lab.ladder.run import train_apart, train_rung
 from scalestop.lab.ladder.store import Ladder, write_whole
 
 _WAIT_SECONDS = 1.0
@@ -39,11 +38,20 @@ def work(ladder: Ladder, wait: Callable[[float], None] = time.sleep) -> list[str
         rung, claim = taken
         with claim:
             try:
-                train_rung(ladder, rung)
+                if several_devices(ladder):
+                    train_apart(ladder, rung)
+                else:
+                    train_rung(ladder, rung)
             except Exception as error:  # any user's model runs here, and the other rungs do not depend on it
                 failed.append(rung.name)
                 write_whole(ladder.work(rung) / "error.txt", traceback.format_exc())
                 print(f"scalestop: {rung.name} failed: {error}", file=sys.stderr, flush=True)
+
+
+def several_devices(ladder: Ladder) -> bool:
+    """Whether each rung trains on more devices than one."""
+    trainer = ladder.settings.trainer
+    return str(trainer.get("devices", 1)) != "1" or str(trainer.get("num_nodes", 1)) != "1"
 
 
 def main(folder: str | Path, threads: int | None = None) -> int:
@@ -61,17 +69,6 @@ def main(folder: str | Path, threads: int | None = None) -> int:
 
         torch.set_num_threads(threads)
     return 1 if work(Ladder.load(folder)) else 0
-
-
-def end_with_parent() -> None:
-    """End this process when the one that started it ends, however that ended: its end of the pipe closes."""
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":
