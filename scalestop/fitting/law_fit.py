@@ -143,4 +143,5 @@ def exponent(law: ScalingLaw, table: RunTable) -> Array:
 
 def _loss_at_optimum(law: ScalingLaw, flops: float) -> Floats:
     """Return the loss at the optimum; a draw of few runs may put that beyond every float."""
-    return law.loss(*np.clip(law.optimal(flops), 1e-300, 1e300))
+    num_params, num_tokens = law.optimal(flops)
+    return law.loss(np.clip(num_params, 1e-300, 1e300), np.clip(num_tokens, 1e-300, 1e300))
