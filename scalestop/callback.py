@@ -483,6 +483,12 @@ class ComputeOptimalStopping(Callback):
             late = horizon_conflicts(self._scheduled, self.plan) if expected is None else []
             for line in (*_trainer.conflicts(trainer, self.plan), *late):
                 self._reporter.warn(line)
+        if tokens and usage.tokens_non_padding < 0.98 * usage.tokens:
+            share = 1 - usage.tokens_non_padding / usage.tokens
+            self._reporter.say(
+                f"{share:.0%} of the first step's tokens were padding, which spends FLOPs and does not count towards "
+                f"D_opt: the optimum comes later than the plan says, or not at all"
+            )
 
     # ---- telling and keeping
 

@@ -102,12 +102,16 @@ def test_granted_stop_still_validates_so_the_final_loss_is_known(tmp_path):
     assert callback.usage.validation_tokens == trainer.toy.seen_in_validation.tokens == 2 * PER_STEP
 
 
-def test_masks_count_for_d_and_padding_for_flops(tmp_path):
+def test_masks_count_for_d_and_padding_for_flops(tmp_path, capsys):
     callback = stopping(C_OPT)
     trainer = train(callback, tmp_path, data=loader(400, ragged=True))
     seen = trainer.toy.seen
     assert_counts(callback.usage, seen)
     assert seen.in_loss < seen.non_padding < seen.tokens
+    first = trainer.toy.batches[0]
+    assert (
+        f"{1 - first.non_padding / first.tokens:.0%} of the first step's tokens were padding" in capsys.readouterr().out
+    )
     assert callback.stop_reason is StopReason.BUDGET_EXHAUSTED and seen.non_padding < callback.plan.target_tokens
 
 
