@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scalestop.accounting.meter import Meter, Usage
     from scalestop.accounting.params import ParamCount, count_params
     from scalestop.accounting.tokens import TokenCount
+    from scalestop.branch import decay_to
     from scalestop.callback import ComputeOptimalStopping
     from scalestop.errors import InputError, ScalestopError, ScalestopWarning
     from scalestop.fitting import LawFit, backtest, fit_law
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from scalestop.records import RunRecord
     from scalestop.schedule import BudgetLR
     from scalestop.stopping import StopDecision, decide
+    from scalestop.undecayed import undecayed_penalty
 
 _HOME = {
     "Allocation": "planning.allocation",
@@ -60,12 +62,14 @@ _HOME = {
     "allocate": "planning.allocation",
     "backtest": "fitting",
     "count_params": "accounting.params",
+    "decay_to": "branch",
     "decide": "stopping",
     "fit_law": "fitting",
     "get_law": "laws",
     "list_laws": "laws",
     "make_plan": "planning.plan",
     "predict_loss": "planning.allocation",
+    "undecayed_penalty": "undecayed",
 }
 
 __all__ = [
@@ -95,12 +99,14 @@ __all__ = [
     "allocate",
     "backtest",
     "count_params",
+    "decay_to",
     "decide",
     "fit_law",
     "get_law",
     "list_laws",
     "make_plan",
     "predict_loss",
+    "undecayed_penalty",
 ]
 
 __version__ = "0.1.0"

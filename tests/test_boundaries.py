@@ -40,12 +40,14 @@ PUBLIC = [
     "allocate",
     "backtest",
     "count_params",
+    "decay_to",
     "decide",
     "fit_law",
     "get_law",
     "list_laws",
     "make_plan",
     "predict_loss",
+    "undecayed_penalty",
 ]
 
 # Each module, or all below a package, with its floor: it may import from its own floor and from lower numbers.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
@@ -37,6 +38,7 @@ def run(words: Sequence[str]) -> int:
     folder, checkpoint = _resume_point(options.resume)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     _quiet_lightning()
+    torch.set_num_threads(max(1, options.threads))
     pl.seed_everything(options.seed, verbose=False)
     callback = build(lambda: ComputeOptimalStopping(budget, law, **options.stop.as_dict()))
     fill_in(options, budget, law)
@@ -84,6 +86,7 @@ def _parser() -> ArgumentParser:
     add("--law", type=str, default="stdlib-bytes", help="name of a law (see `scalestop laws list`) or its file")
     add("--out", type=str, default="runs", help="folder for logs, checkpoints and the run's record")
     add("--resume", type=str, default=None, help="checkpoint, or folder of a run, to go on from")
+    add("--threads", type=int, default=1, help="processor threads: small models gain little from more than one")
     add("--seed", type=int, default=0, help="seed of weights and data order")
     parser.add_subclass_arguments(pl.LightningModule, "model", required=False, help="any LightningModule by class_path")
     parser.add_subclass_arguments(pl.LightningDataModule, "data", required=False, help="any datamodule by class_path")
