@@ -265,6 +265,8 @@ class ComputeOptimalStopping(Callback):
         self._batch, self._open, self._stepped, self._step_counted = None, False, False, False
         self._stop_saved_at = None
         self._global_step = trainer.global_step
+        self._first_optimizer = trainer.optimizers[0] if trainer.optimizers else None
+        self._steps_before = self.watch.meter.optimizer_steps
         self._handles = _trainer.watch_optimizer_steps(trainer, self._on_optimizer_step)
         self._forecast_checked = False
         self.watch.start()
@@ -416,6 +418,10 @@ class ComputeOptimalStopping(Callback):
 
     def _on_optimizer_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Note that weights moved: after a skipped training step there is nothing to step with."""
+        rate = optimizer.param_groups[0]["lr"]
+        # a rate that is a tensor may live on a device; it is looked at with everything else
+        if type(rate) is float and rate > self._peak_lr and optimizer is self._first_optimizer:
+            self._peak_lr = rate
         if self._stepped:
             return
         for group in optimizer.param_groups:
@@ -506,7 +512,10 @@ class ComputeOptimalStopping(Callback):
         self._reporter.log(trainer, self, values)
 
     def _write_record(self, trainer: Any, loss: float | None, loss_name: str | None, decision: StopDecision) -> None:
-        assert self.plan is not None and self.params is not None
+        assert self.plan is not None and self.params is not None and self.watch is not None
+        steps = self.watch.meter.optimizer_steps
+        if steps == self._steps_before > 0:
+            return  # nothing happened in this fit; the record of what did stands, its loss included
         final = _trainer.learning_rate(trainer)
         record = build_record(
             plan=self.plan,

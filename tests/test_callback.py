@@ -192,8 +192,9 @@ def test_fit_twice_goes_on_and_testing_between_counts_nothing(tmp_path):
         trainer = train(callback, tmp_path, data=loader(32), max_epochs=1, enable_checkpointing=False)
     first = callback.usage
     assert first.tokens == 8 * PER_STEP
-    path = tmp_path / "one.ckpt"
-    trainer.save_checkpoint(path)
+    other = stopping("192 tokens", oversized="ignore")
+    train(other, tmp_path)
+    path = other.checkpoint_path  # with other counts, which testing must not take up
     trainer.test(trainer.toy, loader(8), verbose=False)
     trainer.validate(trainer.toy, loader(8), verbose=False)
     trainer.test(trainer.toy, loader(8), ckpt_path=path, verbose=False, weights_only=True)

@@ -17,6 +17,7 @@ from scalestop.errors import ScalestopWarning
 from scalestop.laws import ParametricLaw
 from scalestop.laws.base import LawInfo
 from scalestop.planning.rule import StopReason
+from scalestop.records import RunRecord
 
 PER_STEP = 4 * LENGTH
 
@@ -71,6 +72,7 @@ def test_spent_budget_resumes_to_zero_batches_and_a_raised_one_goes_on(tmp_path)
     again = stopping("640 tokens", oversized="ignore")
     trainer = train(again, tmp_path, ckpt_path=first.checkpoint_path)
     assert trainer.toy.seen.tokens == 0 and again.usage.tokens == 640
+    assert RunRecord.load(first.record_path).loss is not None  # the spent run's record stands
     assert again.stop_reason is StopReason.TOKEN_LIMIT
     raised = stopping("960 tokens", oversized="ignore")
     trainer = train(raised, tmp_path, ckpt_path=first.checkpoint_path)
@@ -194,8 +196,6 @@ def test_preempted_by_sigterm_the_run_saves_its_state(tmp_path):
 
 
 def test_broken_run_leaves_a_record_of_what_it_used(tmp_path):
-    from scalestop.records import RunRecord
-
     class Breaks(Toy):
         def training_step(self, batch, batch_idx):
             if batch_idx == 5:

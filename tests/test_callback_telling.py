@@ -6,6 +6,7 @@ import csv
 import json
 
 import pytest
+import torch
 from pytorch_lightning import seed_everything
 from pytorch_lightning.loggers import CSVLogger
 from toys import C_OPT, D_OPT, LAW, LENGTH, N, Toy, loader, stopping, train
@@ -171,3 +172,18 @@ def test_closing_line_gives_loss_against_prediction(tmp_path, capsys):
     assert f"against {predicted:.3f} predicted" in closing and closing.endswith(
         f"{callback.usage.optimizer_steps} steps"
     )
+
+
+def test_peak_of_the_learning_rate_is_seen_wherever_it_is(tmp_path):
+    """A warm-up that peaks between two looks: the final rate is held against the true peak."""
+
+    class Warms(Toy):
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            peak = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if step == 17 else 0.05)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": peak, "interval": "step"}}
+
+    callback = stopping("1920 tokens", oversized="ignore")
+    train(callback, tmp_path, Warms(), log_every_n_steps=10**6)
+    record = RunRecord.load(callback.record_path)
+    assert record.lr_final_share == pytest.approx(0.05) and record.lr_decayed is True
