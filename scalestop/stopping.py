@@ -140,6 +140,8 @@ def _limit_message(plan: Plan, usage: Usage, limit: Limit, value: float) -> str:
     nearby = f"; {_size(plan)}"
     if plan.size_ratio is not None:
         nearby += f" = {plan.size_ratio:.3g} N_opt, {_tokens(plan, usage)}"
+    if plan.target_tokens is not None and usage.tokens_non_padding >= plan.target_tokens:
+        nearby += ", compute-optimal too"
     return f"{spent} of the {limit.text} budget{scope} ({share}){nearby}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from scalestop.planning.plan import Plan
 from scalestop.planning.rule import StopReason
 from scalestop.units import human_count, human_flops, pf_days
@@ -66,11 +68,14 @@ def _stop(plan: Plan) -> str:
         return f"{when}, {plan.stop_reason}: N is over {plan.rule.oversize_factor:g} N_opt"
     if plan.stop_reason is StopReason.NOT_STOPPED or plan.stop_tokens is None:
         return "when a limit is reached; the step is not known yet"
+    # the optimum and the end of the FLOPs often fall on one step, and the rule names the spent budget first
+    both = plan.stop_reason is StopReason.BUDGET_EXHAUSTED and plan.stop_tokens >= (plan.target_tokens or math.inf)
+    also = ", where it is compute-optimal too" if both else ""
     if plan.stop_step is None:
-        return f"{plan.stop_reason} at {human_count(plan.stop_tokens)} tokens"
+        return f"{plan.stop_reason} at {human_count(plan.stop_tokens)} tokens{also}"
     return (
         f"{plan.stop_reason} after step {plan.stop_step:,}, at {human_count(plan.stop_tokens)} tokens "
-        f"({human_count(plan.tokens_per_step or 0, 4)} per step)"
+        f"({human_count(plan.tokens_per_step or 0, 4)} per step){also}"
     )
 
 
