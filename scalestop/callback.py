@@ -93,6 +93,9 @@ class ComputeOptimalStopping(Callback):
         InputError: If an argument cannot be used; at once where that can be known.
     """
 
+    state_key: str = ""
+    """Key of the callback's state in a checkpoint."""
+
     def __init__(
         self,
         budget: BudgetLike,
@@ -130,7 +133,8 @@ class ComputeOptimalStopping(Callback):
         self.law = get_law(law)
         self.rule = StopRule(tolerance, oversize_factor, oversized, undersized, stop_at, overshoot)
         self.name = name
-        self._state_key = self._generate_state_key(name=name)  # Lightning asks for it at every hook of every batch
+        # by name alone, so that a raised budget finds its counts again; made once, as Lightning asks at every hook
+        self.state_key = self._generate_state_key(name=name)
         self._gate = Gate.parse(until)
         self._penalty = None if records is None else undecayed_penalty(read_records(records))
         self._anneal = anneal
@@ -291,14 +295,17 @@ class ComputeOptimalStopping(Callback):
         self._step_counted = False
         every = trainer.log_every_n_steps
         logs = every > 0 and watch.meter.optimizer_steps % every == 0
-        if self._due or logs:
+        looks = self._due or logs
+        if looks:
             self._look(trainer)
         if self._schedules:
             self._tell_time()  # before the stop is saved, so that its file holds the rate it ended with
-        if logs or (self._due and self.decision.stop):
-            self._report(trainer)
-        if self.decision.stop and self._stop_saved_at is None:
-            self._save_stop(trainer)
+        if looks:
+            stop = self.decision.stop
+            if logs or stop:
+                self._report(trainer)
+            if stop and self._stop_saved_at is None:
+                self._save_stop(trainer)
 
     def _close_batch(self, trainer: Any) -> None:
         """Count the batch, and the optimizer step if it made one."""
@@ -538,11 +545,6 @@ class ComputeOptimalStopping(Callback):
         self._handles = None
 
     # ---- state: plain ints, strings and dicts, so that weights_only loading takes it
-
-    @property
-    def state_key(self) -> str:
-        """Differs by `name` alone, so that a raised budget finds its counts again."""
-        return self._state_key
 
     def state_dict(self) -> dict[str, Any]:
         """Return the global counts and the run's identity."""

@@ -55,6 +55,25 @@ def test_one_rank_stops_on_the_exact_step_whatever_the_steps_do():
         assert watch.reductions == 0 and looks <= 2 and watch.late_by is None
 
 
+def test_never_on_one_rank_stops_where_looking_at_every_step_would():
+    """The margin is the largest step so far; one that grows between two looks moves the stop."""
+    for seed in range(100):
+        rng = random.Random(seed)
+        limit = rng.randint(1000, 30_000)
+        watch = RunWatch(Meter(6 * N), TokenAccumulator(), Clock())
+        plan = plan_of(f"{limit} tokens", "never")
+        watch.start()
+        watch.look(plan)
+        total = largest = 0
+        while not watch.decision.stop:
+            assert not largest or total + largest <= limit, f"seed {seed}"
+            tokens = rng.randint(1, 40) if rng.random() < 0.97 else rng.randint(100, 900)
+            total, largest = total + tokens, max(largest, tokens)
+            if watch.end_batch(count(tokens), stepped=True):
+                watch.look(plan)
+        assert total + largest > limit
+
+
 def test_padding_on_one_rank_costs_looks_but_no_exactness():
     """The threshold is on processed tokens; padding makes it come early, never late."""
     watch = RunWatch(Meter(6 * N), TokenAccumulator(), Clock())

@@ -91,8 +91,7 @@ class TokenCounter:
         """
         if self._function is not None:
             return _checked(self._function(batch), batch)
-        readers = self._readers.setdefault(type(batch), [])
-        for reader in readers:
+        for reader in self._readers.get(type(batch), ()):
             counts = reader.read(batch)
             if counts is not None:
                 return TokenCount(*counts)
@@ -100,7 +99,7 @@ class TokenCounter:
         counts = reader.read(batch)
         if counts is None:
             refuse(batch, "its parts do not fit together")
-        readers.append(reader)
+        self._readers.setdefault(type(batch), []).append(reader)
         return TokenCount(*counts)
 
 
