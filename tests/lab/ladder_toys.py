@@ -65,12 +65,12 @@ def path_of(cls: type) -> dict:
 
 
 class Noted(TinyGPT):
-    """Appends a line to the file named in LADDER_NOTES for each fit: process, weights' size, seed, steps to take."""
+    """Appends a line to the file named in LADDER_NOTES for each fit: process, size, end, seed, step it begins at."""
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         end = next(c for c in self.trainer.callbacks if type(c).__name__ == "ComputeOptimalStopping").budget
         with Path(os.environ["LADDER_NOTES"]).open("a") as file:
-            file.write(f"{os.getpid()} {self.dims.num_params} {end} {os.environ['PL_GLOBAL_SEED']}\n")
+            file.write(f"{os.getpid()} {self.dims.num_params} {end} {os.environ['PL_GLOBAL_SEED']} {self.global_step}\n")
 
 
 class Breaks(TinyGPT):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -218,3 +219,19 @@ def test_the_ladder_ends_in_a_law_a_picture_and_a_forecast(tmp_path):
     assert rung.name not in fit.table.run and math.isfinite(fit.objective)
     for word in ("held out: ", "forecast for 2e9 FLOPs", "scalestop train --law", "9 runs"):
         assert word in said
+
+
+@pytest.mark.slow
+def test_a_rung_trains_on_two_ranks_with_the_same_tokens_a_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    two = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
+    ladder = ladder_of(tmp_path, num_sizes=1, budgets=["2e8"], trainer=two, checkpoint_seconds=0.2)
+    (rung,) = ladder.rungs
+    alone = plan_ladder(micro(tmp_path, num_sizes=1, budgets=["2e8"])).rungs[0]
+    assert rung.tokens_per_step == pytest.approx(alone.tokens_per_step, rel=0.1)
+    assert rung.batch_size == pytest.approx(alone.batch_size / 2, abs=1)
+    assert work(ladder) == []
+    record = ladder.record(rung)
+    assert record.num_tokens == rung.num_tokens and record.usage["optimizer_steps"] == rung.steps
+    assert record.loss < 5.5 and record.lr_decayed

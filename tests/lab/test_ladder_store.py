@@ -133,3 +133,8 @@ def test_what_is_no_ladder_is_told(tmp_path):
     (tmp_path / "ladder.json").write_text(json.dumps({"schema": "other"}))
     with pytest.raises(InputError, match="schema"):
         Ladder.load(tmp_path)
+    ladder = Ladder.open(plan_ladder(micro(tmp_path)))
+    path = ladder.folder / "ladder.json"
+    path.write_text(path.read_text().replace('"spike"', '"spikes"'))
+    with pytest.raises(InputError, match="spikes"):
+        Ladder.load(ladder.folder)

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,8 @@ class Ladder:
             raise InputError(f"out: {folder / 'ladder.json'} cannot be read: {error}") from None
         if data.get("schema") != SCHEMA:
             raise InputError(f"out: {folder / 'ladder.json'} has schema {data.get('schema')!r}, not {SCHEMA!r}")
+        if unknown := sorted(set(data["settings"]) - {field.name for field in fields(LadderSettings)}):
+            raise InputError(f"out: {folder / 'ladder.json'} has unknown settings: {', '.join(unknown)}")
         settings = LadderSettings(**{**data["settings"], "out": str(folder)})
         return cls(folder, settings, data["target_flops"], tuple(map(Rung.from_dict, data["rungs"])))
 
