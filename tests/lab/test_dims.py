@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalestop.errors import InputError
-from scalestop.lab.dims import GPTDims, dims_for
+from scalestop.lab.dims import GPTDims, dims_below, dims_for
 
 
 @settings(deadline=None)
@@ -57,3 +57,22 @@ def test_heads_must_fit():
 def test_zero_depth_is_named():
     with pytest.raises(InputError, match="depth is 0; it must be at least 1"):
         GPTDims(width=32, depth=0, num_heads=2)
+
+
+@settings(deadline=None)
+@given(st.floats(1e4, 1e10), st.booleans())
+def test_dims_below_come_near_and_never_exceed(num_params, tied):
+    dims = dims_below(num_params, tied)
+    assert (0.88 if num_params >= 1e5 else 0.82) * num_params <= dims.num_params <= num_params
+    assert 8 <= dims.width // dims.num_heads <= 104
+    assert abs(dims.depth - dims_for(num_params, tied).depth) <= 1
+
+
+@pytest.mark.parametrize("num_params", [1106, 1300, 2000, 5000])
+def test_dims_below_go_down_to_the_smallest_sizes(num_params):
+    assert dims_below(num_params).num_params <= num_params
+
+
+def test_dims_below_refuse_what_no_model_has():
+    with pytest.raises(InputError, match="num_params is 100; .* the smallest model has 1,228: ask for at least that"):
+        dims_below(100)
