@@ -63,6 +63,13 @@ class Uneven(torch.utils.data.Dataset):
         return toys.padded(rows[: 2 + 2 * self.rank])
 
 
+class LogsRank(Callback):
+    """A metric that is another one on each rank."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.log("rank", float(trainer.global_rank))
+
+
 class SavesAlone(Callback):
     """Asks for the state on one rank only, as a user's own saving code may."""
 
@@ -99,6 +106,8 @@ def run(case: dict, folder: Path) -> dict:
     callbacks = [callback]
     if case.get("saves_alone"):
         callbacks.append(SavesAlone())
+    if case.get("logs_rank"):
+        callbacks.append(LogsRank())
     trainer_options = dict(case.get("trainer", {}))
     if world > 1:
         trainer_options["strategy"] = strategy_of(case)

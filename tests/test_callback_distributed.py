@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from toys import PER_BATCH, N, Recount, environment, reference_stop, stopping, train
+from toys import C_OPT, PER_BATCH, N, Recount, environment, reference_stop, stopping, train
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 HARD_TIMEOUT = 300
@@ -92,6 +92,12 @@ def test_two_processes(tmp_path):
             "accumulated": case("ddp", "uneven", batches=10, trainer={"accumulate_grad_batches": 4, **quiet}),
             "manual": case("ddp", "uneven", manual=1, trainer=quiet),
             "alone": case("ddp", "uneven", saves_alone=True, patience=0.5),
+            # optimal at about 4,800 tokens; rank 1 alone would stop there
+            "gated": {
+                **case("ddp", "plain", logs_rank=True, trainer={"log_every_n_steps": 1}),
+                "budget": f"{round(1.2 * C_OPT)} FLOPs",
+                "options": {"until": {"rank": "> 0"}, "tolerance": 0.3},
+            },
             "sharded": case("model_parallel", "uneven", trainer=quiet),
             "sharded_on": case("model_parallel", "uneven", 3500, ckpt_of="sharded"),
             "split": case("model_parallel", "ragged", tensor_parallel=2, trainer=quiet),
@@ -110,6 +116,10 @@ def test_two_processes(tmp_path):
         steps = results[name][0]["usage"]["optimizer_steps"]
         assert results[name][0]["reductions"] < steps / 1.5  # not at every step; see test_watch_ranks for how few
         assert results[name][0]["reductions"] == results[name][1]["reductions"]
+
+    # every rank follows the first one's metric
+    assert [result["reason"] for result in results["gated"]] == ["BUDGET_EXHAUSTED"] * 2
+    assert results["gated"][0]["usage"] == results["gated"][1]["usage"]
 
     # one rank that asks for its state alone gets an answer: an estimate that says so
     alone = results["alone"][0]["alone"]
