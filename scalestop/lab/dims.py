@@ -118,8 +118,8 @@ def dims_below(num_params: int | float, tied: bool = True, vocab_size: int = 256
 
     For a model that must not be larger than the optimum: one above it would spend its FLOPs before it has seen D_opt.
     Widths are finer than in `dims_for`, any even one that can be cut into heads of a good width, and the depth is that
-    of `dims_for`, or one more or less where that comes 2 % nearer. From 1e4 parameters up it is within 18 %, from 1e5 up
-    within 12 %.
+    of `dims_for`, or one more or less where that comes 2 % nearer. From 1e4 parameters up it is within 18 %, from 1e5
+    up within 12 %.
 
     Args:
         num_params: Most parameters wanted in total, tied weights counted once.

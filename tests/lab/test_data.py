@@ -219,7 +219,7 @@ model = Recorder(log, int(kill_at) if kill_at != "none" else None)
 save = pl.callbacks.ModelCheckpoint(root, "last", every_n_train_steps=4, save_on_train_epoch_end=False)
 run = trainer(root, max_steps=50, enable_checkpointing=True, callbacks=[save])
 run.fit(model, TextData(folder, context=32, batch_size=8), ckpt_path=ckpt if ckpt != "none" else None)
-print(run.global_step, float(model.embedding.weight.double().sum()))
+print(run.global_step, model.embedding.weight.double().sum().item())
 """
 
 
@@ -239,4 +239,4 @@ def test_killed_and_resumed_is_the_unbroken_run(tmp_path, folder):
     assert list(map(int, resumed_log)) == list(range(20, 50))
     whole_log = dict(line.split() for line in (tmp_path / "whole.log").read_text().splitlines())
     assert {**killed_log, **resumed_log} == whole_log
-    assert resumed.stdout.splitlines()[-1] == f"50 {float(whole.embedding.weight.double().sum())}"
+    assert resumed.stdout.splitlines()[-1] == f"50 {whole.embedding.weight.double().sum().item()}"

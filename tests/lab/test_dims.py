@@ -74,5 +74,5 @@ def test_dims_below_go_down_to_the_smallest_sizes(num_params):
 
 
 def test_dims_below_refuse_what_no_model_has():
-    with pytest.raises(InputError, match="num_params is 100; .* the smallest model has 1,228: ask for at least that"):
+    with pytest.raises(InputError, match=r"num_params is 100; .* the smallest model has 1,228: ask for at least that"):
         dims_below(100)
