@@ -7,7 +7,7 @@ product and both backward ones, at the same sizes. The products inside attention
 ratio lower, not higher. Everything else (norms, attention, GELU, cross-entropy, AdamW, data, Lightning) is overhead.
 
 Measured on two cores at 200,000 parameters: 0.42 to 0.45; with one thread 0.51 to 0.55. Of a training step's CPU time,
-matrix products are a half, attention a third, Lightning 2 % (1 ms; a fifth at 45,000 parameters and 2 x 128 tokens). A
+matrix products are a half, attention a third, Lightning 2 % (1 ms; a sixth at 45,000 parameters and 2 x 128 tokens). A
 fused AdamW saves 1 to 2 %; bfloat16 autocast makes a step 1.5 times slower.
 
 The two loops take turns, so that what else runs on the machine slows both; what is printed is their median ratio.
