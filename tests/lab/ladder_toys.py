@@ -70,7 +70,9 @@ class Noted(TinyGPT):
     def on_train_start(self) -> None:
         end = next(c for c in self.trainer.callbacks if type(c).__name__ == "ComputeOptimalStopping").budget
         with Path(os.environ["LADDER_NOTES"]).open("a") as file:
-            file.write(f"{os.getpid()} {self.dims.num_params} {end} {os.environ['PL_GLOBAL_SEED']} {self.global_step}\n")
+            file.write(
+                f"{os.getpid()} {self.dims.num_params} {end} {os.environ['PL_GLOBAL_SEED']} {self.global_step}\n"
+            )
 
 
 class Breaks(TinyGPT):

@@ -94,7 +94,9 @@ def test_the_config_in_the_repository_is_a_ladder(tmp_path, capsys):
     PRIOR.save(tmp_path / "prior.json")
     words = ["--law", str(tmp_path / "prior.json"), "--flops_per_second", "20 GFLOP/s", "--dry_run"]
     assert main(["ladder", "--config", str(path), *words]) == 0
-    assert "15.0% of the target's compute" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "40 pilots" in said and "up to 10 times the dearest pilot's budget" in said
+    assert "pilots usually spend" not in said  # at most 20 % of the target's compute
 
 
 @pytest.mark.parametrize(

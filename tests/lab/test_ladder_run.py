@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab.ladder_toys import Breaks, Own, Spikes, WideOnesDiverge, micro, path_of, record_of
+from lab.ladder_toys import PRIOR, Breaks, Own, Spikes, WideOnesDiverge, micro, path_of, record_of
 from rich.console import Console
 
 from scalestop import RunRecord, get_law
 from scalestop.errors import InputError
-from scalestop.lab.ladder.finish import finish, fitted_rows
+from scalestop.lab.ladder.finish import finish, fitted_rows, valleys
 from scalestop.lab.ladder.forecast import expected_accuracy
 from scalestop.lab.ladder.plan import plan_ladder
 from scalestop.lab.ladder.rates import check_rates
@@ -109,6 +109,28 @@ def test_a_best_rate_beyond_those_tried_is_said_to_be_at_the_edge(tmp_path):
     for rung in ladder.rungs:  # the higher the better; one run diverged
         ladder.finish(rung, record_of(rung, loss=3.0 - math.log(rung.lr) / 100))
     assert all(check.at_edge and check.best > check.rule for check in check_rates(ladder)[:2])
+
+
+def test_valleys_hold_the_laws_optimum_against_the_best_size_measured(tmp_path):
+    ladder = ladder_of(tmp_path, num_sizes=3, budgets=["1e8", "3e8", "9e8"], spread=3.0, seeds=[2])
+    for i, rung in enumerate(ladder.rungs):
+        loss = float(PRIOR.loss(rung.num_params, rung.num_tokens)) * (1.001 if i % 2 else 0.999)
+        ladder.finish(rung, record_of(rung, loss=loss, seed=rung.seed))
+    console = Console(file=io.StringIO(), width=200)
+    fit = finish(ladder, console)
+    found = valleys(ladder, fit)
+    assert [valley.budget for valley in found] == [int(1e8), int(3e8), int(9e8)]
+    for valley in found:
+        here = {
+            r.num_params: float(PRIOR.loss(r.num_params, r.num_tokens))
+            for r in ladder.rungs
+            if r.budget == valley.budget
+        }
+        assert valley.best_params == min(here, key=here.get)
+        assert valley.best_loss == pytest.approx(min(here.values()), rel=1e-9)
+        assert valley.nearest_loss == pytest.approx(here[valley.nearest_params], rel=1e-9)
+        assert 0 <= valley.excess < 0.05
+        assert str(valley) in console.file.getvalue()
 
 
 def test_branches_come_from_one_trunk_and_end_at_their_own_tokens(tmp_path):

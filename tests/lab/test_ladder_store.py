@@ -124,6 +124,18 @@ def test_a_ladder_can_grow_but_not_change_how_it_trains(tmp_path):
     assert "choose another folder" in str(error.value)
 
 
+def test_what_a_kill_left_behind_a_record_is_cleared(tmp_path):
+    ladder = Ladder.open(plan_ladder(micro(tmp_path)))
+    done, other = ladder.rungs[:2]
+    for rung in (done, other):
+        ladder.work(rung).mkdir(parents=True)
+        (ladder.work(rung) / "step=5.ckpt").touch()
+    record_of(done).save(ladder.record_path(done))
+    Ladder.open(plan_ladder(micro(tmp_path)))
+    assert not ladder.work(done).exists()
+    assert (ladder.work(other) / "step=5.ckpt").exists()
+
+
 def test_what_is_no_ladder_is_told(tmp_path):
     with pytest.raises(InputError, match="no ladder"):
         Ladder.load(tmp_path)

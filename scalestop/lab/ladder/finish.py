@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -127,7 +128,7 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     checks = check_rates(ladder)
     data = {**forecast(ladder, fit, outcomes), "learning_rates": [asdict(check) for check in checks]}
     write_whole(folder / "forecast.json", json.dumps(data, indent=2) + "\n")
-    say = [*map(str, checks), describe_forecast(data)]
+    say = [*map(str, valleys(ladder, fit)), *map(str, checks), describe_forecast(data)]
     say += [f"held out: {outcome}" for outcome in outcomes]
     say += [
         f"saved: {law_path}, {folder / 'fit.png'}, {folder / 'forecast.json'}",
@@ -156,6 +157,55 @@ def _outcome(fit: LawFit, rung: Rung, record: RunRecord) -> Outcome:
         found.loss.estimate,
         found.new_run,
     )
+
+
+@dataclass(frozen=True)
+class Valley:
+    """One budget's sizes, measured, against the optimum that the law gives for it."""
+
+    budget: int
+    """FLOPs."""
+    best_params: int
+    """Size with the lowest measured loss, the mean over its seeds."""
+    best_loss: float
+    """That loss, nats per token."""
+    optimum: float
+    """N_opt by the law."""
+    nearest_params: int
+    """Measured size nearest to it, in log N."""
+    nearest_loss: float
+    """Its loss, nats per token."""
+
+    @property
+    def excess(self) -> float:
+        """What the law's choice costs over the best one measured, as a share of the loss."""
+        return self.nearest_loss / self.best_loss - 1
+
+    def __str__(self) -> str:
+        return (
+            f"valley at {human_flops(self.budget)}: best measured N {self.best_params:,} ({self.best_loss:.4f}); N_opt "
+            f"{human_count(self.optimum)}, measured nearest to it {self.nearest_params:,} ({self.nearest_loss:.4f}, "
+            f"{self.excess:+.2%})"
+        )
+
+
+def valleys(ladder: Ladder, fit: LawFit) -> list[Valley]:
+    """Return each budget's measured valley against the law's optimum; budgets of at least three sizes."""
+    losses: dict[int, dict[int, list[float]]] = {}
+    for rung in ladder.rungs:
+        record = _ended(ladder, rung) if rung.is_pilot else None
+        if record is not None and record.loss is not None:
+            losses.setdefault(rung.budget, {}).setdefault(rung.num_params, []).append(record.loss)
+    found = []
+    for budget, by_size in sorted(losses.items()):
+        if len(by_size) < 3:
+            continue
+        means = {size: sum(values) / len(values) for size, values in by_size.items()}
+        optimum = float(fit.law.optimal(float(budget)).num_params)
+        best = min(means, key=lambda size: means[size])
+        nearest = min(means, key=lambda size: abs(math.log(size / optimum)))
+        found.append(Valley(budget, best, means[best], optimum, nearest, means[nearest]))
+    return found
 
 
 def forecast(ladder: Ladder, fit: LawFit, outcomes: list[Outcome]) -> dict[str, Any]:

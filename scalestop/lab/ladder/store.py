@@ -68,6 +68,9 @@ class Ladder:
             kept = tuple(r for r in before.rungs if r.name not in planned and before.is_done(r))
             ladder = replace(ladder, rungs=plan.rungs + kept)
         ladder._write()
+        for rung in ladder.rungs:
+            if ladder.is_done(rung):
+                ladder._clear(rung)  # killed after the record was written and before this
         return ladder
 
     @classmethod
@@ -132,6 +135,9 @@ class Ladder:
     def finish(self, rung: Rung, record: RunRecord) -> None:
         """Keep the record of a run that has ended, and drop what it would have needed to go on."""
         record.save(self.record_path(rung))
+        self._clear(rung)
+
+    def _clear(self, rung: Rung) -> None:
         shutil.rmtree(self.work(rung), ignore_errors=True)
         if rung.trunk is not None and all(self.is_done(other) for other in self.branches(rung.trunk)):
             shutil.rmtree(self.points(rung.trunk), ignore_errors=True)
