@@ -6,7 +6,6 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 from pytorch_lightning.callbacks import Callback
 
 from scalestop import _trainer
+from scalestop._planner import Aims, RunPlanner
 from scalestop._reporter import Reporter, seen
 from scalestop._sizing import Sizing
-from scalestop._warmup import SpeedProbe
+from scalestop._steps import StepSensor
 from scalestop.accounting.flops import FlopsPerToken
 from scalestop.accounting.hardware import peak_flops_per_second
 from scalestop.accounting.meter import Meter, Usage
@@ -30,15 +30,14 @@ from scalestop.accounting.tokens import (
 )
 from scalestop.errors import InputError
 from scalestop.gate import Gate
-from scalestop.horizons import Scheduled, budget_schedules, decay_note, horizon_conflicts
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.metrics import delivered, progress, run_metrics
 from scalestop.planning.budget import Budget, BudgetLike
-from scalestop.planning.plan import Plan, budget_limits, make_plan
+from scalestop.planning.plan import Plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
 from scalestop.records import build_record, describe_end, law_fingerprint
-from scalestop.schedule import BudgetLR, begin_branch
+from scalestop.schedule import begin_branch
 from scalestop.stopping import StopDecision
 from scalestop.undecayed import RecordsLike, read_records, undecayed_penalty
 from scalestop.watch import RunWatch
@@ -128,19 +127,22 @@ class ComputeOptimalStopping(Callback):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self.budget = Budget.parse(budget)
-        self.job_budget = None if job_budget is None else Budget.parse(job_budget)
-        self.law = get_law(law)
-        self.rule = StopRule(tolerance, oversize_factor, oversized, undersized, stop_at, overshoot)
         self.name = name
         # by name alone, so that a raised budget finds its counts again; made once, as Lightning asks at every hook
         self.state_key = self._generate_state_key(name=name)
-        self._gate = Gate.parse(until)
-        self._penalty = None if records is None else undecayed_penalty(read_records(records))
+        self._aims = Aims(
+            budget=Budget.parse(budget),
+            job_budget=None if job_budget is None else Budget.parse(job_budget),
+            law=get_law(law),
+            rule=StopRule(tolerance, oversize_factor, oversized, undersized, stop_at, overshoot),
+            gate=Gate.parse(until),
+            speed=Speed(parse_flops_per_second(peak_flops_per_second), mfu, usd_per_device_hour=usd_per_device_hour),
+            tokens_per_step=tokens_per_step,
+            penalty=None if records is None else undecayed_penalty(read_records(records)),
+        )
+        self.budget, self.law, self.rule = self._aims.budget, self._aims.law, self._aims.rule
+        self._gate = self._aims.gate
         self._anneal = anneal
-        self._peak = parse_flops_per_second(peak_flops_per_second)
-        self._mfu, self._price = mfu, usd_per_device_hour
-        self._given_tokens_per_step = tokens_per_step
         self._new_sizing = partial(Sizing, num_params, flops_per_token, active_experts, count_tokens)
         self._count_tokens = count_tokens
         self._token_rule = "own function" if count_tokens is not None else "by shape and mask"
@@ -149,7 +151,7 @@ class ComputeOptimalStopping(Callback):
         self._reporter = Reporter(name, verbose, save_checkpoint, record)
         self._clock = clock
         # what can be wrong without a model is wrong now, not after the queue
-        make_plan(self.budget, self.law, num_params or 1, rule=self.rule, speed=self._speed(), job_budget=job_budget)
+        self._aims.plan(num_params or 1, tokens_per_step, None)
         self._trainer: weakref.ref[Any] | None = None
         self._forget()
 
@@ -161,19 +163,15 @@ class ComputeOptimalStopping(Callback):
         """The counts and the rule at work; None before `fit`."""
         self._restored: dict[str, Any] = {}
         self._run = uuid.uuid4().hex
-        self._scheduled: list[Scheduled] = []
-        self._schedules: list[BudgetLR] = []
+        self._planner: RunPlanner | None = None
+        self._steps = StepSensor()
         self._curve: list[tuple[int, float]] = []
-        self._peak_lr = 0.0
         self._world = 1
         self._reported = Usage()
-        self._forecast_checked = False
-        self._measured: float | None = None
-        self._probe = SpeedProbe()
         self._stop_saved_at: int | None = None
-        self._global_step = 0
+        self._steps_before = 0
         self._batch: TokenCount | None = None
-        self._open = self._stepped = self._step_counted = self._due = False
+        self._open = self._step_counted = self._due = False
 
     # ---- what users read
 
@@ -248,31 +246,28 @@ class ComputeOptimalStopping(Callback):
             self.watch = RunWatch(
                 meter, TokenAccumulator(), self._clock, lambda values: _trainer.sum_over_ranks(trainer, values)
             )
+        if self._planner is None:
+            self._planner = RunPlanner(self._aims, self._num_params, cost.model, self._world)
         self._take_up_state()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """State the plan, say what stands in its way, and end a run that should not begin."""
-        assert self.watch is not None
+        planner = self._planner
+        assert self.watch is not None and planner is not None
         self._take_up_state()  # some strategies restore callbacks only after on_fit_start
-        self.plan = self._make_plan(self._given_tokens_per_step or self._peek_tokens_per_step(trainer), self._speed())
-        self._scheduled = _trainer.schedules(trainer)
-        self._schedules = [found for item in self._scheduled for found in budget_schedules(item.scheduler)]
-        if self._anneal and begin_branch(self._schedules, progress(self.plan.limits, self.usage)):
+        self.plan = planner.begin(trainer, self._counter)
+        if self._anneal and begin_branch(planner.schedules, progress(self.plan.limits, self.usage)):
             self._run = trainer.strategy.broadcast(uuid.uuid4().hex)  # a run of its own from here on
-        if note := decay_note(self._scheduled, self.plan, self._penalty):
-            self.plan = replace(self.plan, warnings=(*self.plan.warnings, note))
+        self.plan = planner.with_decay_note(self.plan)
         self._reporter.say(f"plan\n{self.plan}")
-        for line in (*_trainer.conflicts(trainer, self.plan), *self._schedule_conflicts()):
+        for line in planner.conflicts(trainer, self.plan):
             self._reporter.warn(line)
         if self.plan.too_large and self.rule.oversized == "warn":
             self._reporter.warn(f"N is {self.plan.size_ratio:.2f} N_opt; training on, as oversized='warn' asks")
-        self._batch, self._open, self._stepped, self._step_counted = None, False, False, False
+        self._batch, self._open, self._step_counted = None, False, False
         self._stop_saved_at = None
-        self._global_step = trainer.global_step
-        self._first_optimizer = trainer.optimizers[0] if trainer.optimizers else None
         self._steps_before = self.watch.meter.optimizer_steps
-        self._handles = _trainer.watch_optimizer_steps(trainer, self._on_optimizer_step)
-        self._forecast_checked = False
+        self._steps.attach(trainer)
         self.watch.start()
         self._reported = self.usage
         self._look(trainer)
@@ -298,7 +293,7 @@ class ComputeOptimalStopping(Callback):
         looks = self._due or logs
         if looks:
             self._look(trainer)
-        if self._schedules:
+        if self._planner.schedules:  # type: ignore[union-attr]
             self._tell_time()  # before the stop is saved, so that its file holds the rate it ended with
         if looks:
             stop = self.decision.stop
@@ -312,13 +307,11 @@ class ComputeOptimalStopping(Callback):
         watch = self.watch
         assert watch is not None
         self._open = False
-        if self._handles is None:
-            self._stepped = trainer.global_step != self._global_step
-            self._global_step = trainer.global_step
-        self._due = watch.end_batch(self._batch, self._stepped)
+        stepped = self._steps.moved(trainer)
+        self._due = watch.end_batch(self._batch, stepped)
         self._batch = None
-        if self._stepped:
-            self._stepped, self._step_counted = False, True
+        if stepped:
+            self._step_counted = True
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -354,7 +347,7 @@ class ComputeOptimalStopping(Callback):
             self.watch.pause()
             if self._stop_saved_at not in (None, self.watch.meter.optimizer_steps):
                 self._save_stop(trainer)  # min_steps or the like held the stop back
-        self._unhook()
+        self._steps.detach()
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Print the closing line and write the record."""
@@ -367,7 +360,7 @@ class ComputeOptimalStopping(Callback):
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Keep what a preempted or broken run has used."""
-        self._unhook()
+        self._steps.detach()
         if self.plan is None or self.watch is None:
             return
         self.watch.pause()
@@ -379,70 +372,16 @@ class ComputeOptimalStopping(Callback):
 
     # ---- planning and deciding
 
-    def _speed(self) -> Speed:
-        return Speed(self._peak, self._mfu, getattr(self, "_world", 1), self._price, getattr(self, "_measured", None))
-
-    def _make_plan(self, tokens_per_step: int | None, speed: Speed | None) -> Plan:
-        return make_plan(
-            self.budget,
-            self.law,
-            self._num_params,
-            tokens_per_step,
-            rule=self.rule,
-            flops_per_token=self.cost.model if self.cost else None,
-            speed=speed,
-            job_budget=self.job_budget,
-        )
-
-    def _peek_tokens_per_step(self, trainer: Any) -> int | None:
-        batch = _trainer.peek_batch(trainer)
-        if batch is None:
-            return None
-        try:
-            tokens = self._counter(batch).processed
-        except Exception:  # the batch may still be changed on its way to the model, where it is read in earnest
-            return None
-        return tokens * _trainer.accumulation(trainer) * _trainer.data_parallel_size(trainer) or None
-
-    def _schedule_conflicts(self) -> list[str]:
-        """Say where a learning-rate schedule does not fit the run."""
-        assert self.plan is not None
-        lines = horizon_conflicts(self._scheduled, self.plan)
-        waits = self._gate.conditions and self.plan.target_tokens is not None
-        if waits and any(schedule.floor == 0 for schedule in self._schedules):
-            lines.append(
-                "until: past the compute-optimal point BudgetLR's rate is 0, so a metric that is not good enough there "
-                "cannot get better; give BudgetLR a floor, such as 0.1"
-            )
-        return lines
-
     def _tell_time(self) -> None:
-        """Set the clock of each BudgetLR."""
-        assert self.plan is not None and self.watch is not None
-        for schedule in self._schedules:
-            limits = self.plan.limits if schedule.horizon is None else budget_limits(schedule.horizon)
-            schedule.advance(progress(limits, self.watch.estimate()), self.name or "")
-
-    def _on_optimizer_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """Note that weights moved: after a skipped training step there is nothing to step with."""
-        rate = optimizer.param_groups[0]["lr"]
-        # a rate that is a tensor may live on a device; it is looked at with everything else
-        if type(rate) is float and rate > self._peak_lr and optimizer is self._first_optimizer:
-            self._peak_lr = rate
-        if self._stepped:
-            return
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._stepped = True
-                    return
+        assert self.plan is not None and self.watch is not None and self._planner is not None
+        self._planner.tell_time(self.plan, self.watch.estimate(), self.name or "")
 
     def _look(self, trainer: Any) -> None:
         assert self.watch is not None and self.plan is not None
         decision = self.watch.look(self.plan, self._waiting_for(trainer))
-        self._peak_lr = max(self._peak_lr, _trainer.learning_rate(trainer) or 0.0)
-        if not self._forecast_checked and not decision.stop:
-            self._check_forecast(trainer)
+        self._steps.see_rate(_trainer.learning_rate(trainer))
+        if not decision.stop:
+            self._correct_plan(trainer)
         if self.plan.allocation is None and not decision.stop:
             self._measure_speed(trainer)
         if self.decision.stop:
@@ -461,15 +400,26 @@ class ComputeOptimalStopping(Callback):
         unmet: str | None = trainer.strategy.broadcast(self._gate.waiting_for(trainer.callback_metrics))
         return unmet
 
+    def _correct_plan(self, trainer: Any) -> None:
+        """Hold the plan against the first real step."""
+        assert self.watch is not None and self.plan is not None and self._planner is not None
+        self.plan, said, conflicts = self._planner.correct(trainer, self.plan, self.usage.since(self._reported))
+        if not self._planner.checked:
+            self.watch.look_at_next_step()
+        for line in said:
+            self._reporter.say(line)
+        for line in conflicts:
+            self._reporter.warn(line)
+
     def _measure_speed(self, trainer: Any) -> None:
         """Where neither peak nor MFU was given: find the optimum of the time or money with a measured speed."""
-        assert self.watch is not None and self.plan is not None
-        self._measured = self._probe.flops_per_device_second(self.watch.job_usage)
-        if self._measured is None:
+        assert self.watch is not None and self.plan is not None and self._planner is not None
+        found = self._planner.measure(self.plan, self.watch.job_usage)
+        if found is None:
             self.watch.look_at_next_step()
             return
-        self.plan = self._make_plan(self.plan.tokens_per_step, self._speed())
-        self._reporter.say(f"plan, at the speed measured over {self._probe.window}\n{self.plan}")
+        self.plan, said = found
+        self._reporter.say(said)
         for line in _trainer.conflicts(trainer, self.plan):
             self._reporter.warn(line)
         self.watch.look(self.plan)
@@ -479,30 +429,6 @@ class ComputeOptimalStopping(Callback):
         self._stop_saved_at = self.watch.meter.optimizer_steps
         self._reporter.checkpoint(trainer, "stop")
 
-    def _check_forecast(self, trainer: Any) -> None:
-        """Hold the plan's tokens per step against the first step that was really taken."""
-        assert self.watch is not None and self.plan is not None
-        usage = self.watch.usage.since(self._reported)
-        if usage.optimizer_steps == 0:
-            self.watch.look_at_next_step()
-            return
-        self._forecast_checked = True
-        tokens = round(usage.tokens / usage.optimizer_steps)
-        expected = self.plan.tokens_per_step
-        if tokens and (expected is None or abs(tokens / expected - 1) > 0.02):
-            self.plan = self._make_plan(tokens, self.plan.speed)
-            where = f"{self.plan.stop_reason} after about step {self.plan.stop_step:,}" if self.plan.stop_step else "?"
-            self._reporter.say(f"the first step took {tokens:,} tokens; expected stop: {where}")
-            late = horizon_conflicts(self._scheduled, self.plan) if expected is None else []
-            for line in (*_trainer.conflicts(trainer, self.plan), *late):
-                self._reporter.warn(line)
-        if tokens and usage.tokens_non_padding < 0.98 * usage.tokens:
-            share = 1 - usage.tokens_non_padding / usage.tokens
-            self._reporter.say(
-                f"{share:.0%} of the first step's tokens were padding, which spends FLOPs and does not count towards "
-                f"D_opt: the optimum comes later than the plan says, or not at all"
-            )
-
     # ---- telling and keeping
 
     def _report(self, trainer: Any) -> None:
@@ -511,7 +437,7 @@ class ComputeOptimalStopping(Callback):
         usage = self.watch.usage
         job = self.watch.job_usage
         values = run_metrics(self.plan, self.law, usage, job)
-        peak = self._peak or self._table_peak
+        peak = self._aims.speed.peak_flops_per_second or self._table_peak
         values |= delivered(self.plan, usage.since(self._reported), usage, self._world, peak, job)
         if (goodput := self.watch.goodput) is not None:
             values["goodput"] = goodput
@@ -535,14 +461,9 @@ class ComputeOptimalStopping(Callback):
             run=self._run,
             seed=_trainer.seed(),
             late_by=self.watch.late_by if self.watch is not None else None,
-            lr_final_share=final / self._peak_lr if final is not None and self._peak_lr > 0 else None,
+            lr_final_share=final / self._steps.peak_rate if final is not None and self._steps.peak_rate > 0 else None,
         )
         self._reporter.record(record)
-
-    def _unhook(self) -> None:
-        for handle in getattr(self, "_handles", None) or ():
-            handle.remove()
-        self._handles = None
 
     # ---- state: plain ints, strings and dicts, so that weights_only loading takes it
 
@@ -559,8 +480,8 @@ class ComputeOptimalStopping(Callback):
             **self.watch.state_dict(lambda values: _trainer.sum_through_store(key, values, _SAVE_TOGETHER_SECONDS)),
             "run": self._run,
             "curve": [[tokens, loss] for tokens, loss in self._curve],
-            "peak_lr": self._peak_lr,
-            "measured_flops_per_second": self._measured,
+            "peak_lr": self._steps.peak_rate,
+            "measured_flops_per_second": self._planner.measured if self._planner is not None else None,
             "fingerprint": self._fingerprint(),
         }
 
@@ -571,11 +492,11 @@ class ComputeOptimalStopping(Callback):
 
     def _take_up_state(self) -> None:
         state, self._restored = self._restored, {}
-        if not state or self.watch is None:
+        if not state or self.watch is None or self._planner is None:
             return
         self.watch.meter.load_state_dict(state["meter"])
-        self._run, self._peak_lr = state["run"], state["peak_lr"]
-        self._measured = state["measured_flops_per_second"]
+        self._run, self._steps.peak_rate = state["run"], state["peak_lr"]
+        self._planner.measured = state["measured_flops_per_second"]
         self._curve = [(int(tokens), float(loss)) for tokens, loss in state["curve"]]
         if not state["exact"]:
             self._reporter.warn(

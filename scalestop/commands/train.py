@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,16 @@ from pytorch_lightning.loggers import CSVLogger
 from scalestop.callback import ComputeOptimalStopping
 from scalestop.commands._parser import build, new_parser, parse
 from scalestop.errors import InputError, ScalestopWarning
-from scalestop.lab.data import TextData
-from scalestop.lab.dims import GPTDims, dims_for
+from scalestop.lab.data import TextData, batch_size_for
+from scalestop.lab.dims import GPTDims, dims_below
 from scalestop.lab.tiny_gpt import TinyGPT
-from scalestop.laws import get_law
+from scalestop.laws import ScalingLaw, get_law
 from scalestop.planning.allocation import allocate, flops_of
 from scalestop.planning.budget import Budget
 
 DEFAULT_BUDGET = "2e12 FLOPs"
-STEPS = 2000
-"""Steps that a run should take: fewer, larger batches cost loss at these scales, and more of them time."""
+_HEAD_WIDTH = 16
+"""Channels of a head that suit a small model on a processor."""
 _TINY_GPT = f"{TinyGPT.__module__}.{TinyGPT.__qualname__}"
 _TEXT_DATA = f"{TextData.__module__}.{TextData.__qualname__}"
 
@@ -96,9 +98,9 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def fill_in(options: Namespace, budget: Budget, law: Any) -> None:
-    """Choose what the user left open: the right-sized model, and the batch with which it takes about 2,000 steps."""
-    if options.model.class_path != _TINY_GPT:
+def fill_in(options: Namespace, budget: Budget, law: ScalingLaw) -> None:
+    """Choose what the user left open: the right-sized model, and the batch that suits its tokens."""
+    if not _names(options.model.class_path, TinyGPT):
         return
     model, data = options.model.init_args, options.data.init_args
     compute = flops_of(budget, law) if budget.flops or budget.tokens else None
@@ -107,31 +109,37 @@ def fill_in(options: Namespace, budget: Budget, law: Any) -> None:
             raise InputError("model.num_params: a budget in time or money does not say how large the model should be")
         dims = right_sized(allocate(compute, law).num_params, model.tied, model.vocab_size)
         model.width, model.depth, model.num_heads = dims.width, dims.depth, dims.num_heads
-    if options.data.class_path == _TEXT_DATA and data.batch_size is None and compute is not None:
-        size = model.num_params or GPTDims(model.width, model.depth, model.num_heads, model.tied).num_params
-        data.batch_size = max(1, round(compute / (6 * size) / (data.context * STEPS)))
+    if _names(options.data.class_path, TextData) and data.batch_size is None and compute is not None:
+        size = build(lambda: TinyGPT(**model.as_dict())).dims.num_params
+        data.batch_size = batch_size_for(compute / (6 * size), data.context)
 
 
 def right_sized(num_params: float, tied: bool = True, vocab_size: int = 256) -> GPTDims:
     """Return the dims nearest to N_opt from below: a model just above would spend its FLOPs before it sees D_opt.
 
-    Finer than `dims_for`: any even width, at the depth that it takes for this size.
+    Those of `dims_below`, unless they fall out of the tolerance of 10 %; then any even width will do.
 
     Args:
         num_params: N_opt.
         tied: Whether the head is tied.
         vocab_size: Token values.
     """
-    near = dims_for(num_params, tied, vocab_size)
-    best = None
-    for width in range(2, 2 * near.width, 2):
-        heads = min(
-            (h for h in range(1, width // 2 + 1) if width % (2 * h) == 0), key=lambda h, w=width: abs(w / h - 16)
-        )
-        dims = GPTDims(width, near.depth, heads, tied, vocab_size)
-        if dims.num_params <= num_params:
+    best = dims_below(num_params, tied, vocab_size)
+    if best.num_params >= 0.9 * num_params:
+        return best
+    for width in range(best.width, 2 * best.width, 2):
+        fitting = [heads for heads in range(1, width // 2 + 1) if width % (2 * heads) == 0]
+        distance = [abs(math.log(width / heads / _HEAD_WIDTH)) for heads in fitting]
+        dims = GPTDims(width, best.depth, fitting[distance.index(min(distance))], tied, vocab_size)
+        if best.num_params < dims.num_params <= num_params:
             best = dims
-    return best or near
+    return best
+
+
+def _names(class_path: str, cls: type) -> bool:
+    """Whether a class path names a class, under whichever of its addresses."""
+    module, _, name = class_path.rpartition(".")
+    return getattr(import_module(module), name, None) is cls
 
 
 def _resume_point(resume: str | None) -> tuple[Path | None, Path | None]:
