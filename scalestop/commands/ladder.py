@@ -74,7 +74,7 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add("--model", type=str | dict, default=LadderSettings().model, help="a LightningModule: class_path, init_args")
     add("--data", type=str | dict, default=LadderSettings().data, help="a folder of text, or a datamodule's class_path")
-    add("--dry_run", action="store_true", help="print the table of runs and stop")
+    add("--dry_run", "--dry-run", action="store_true", help="print the table of runs and stop")
     add("--launcher", type=Launcher, default="local", help="where the workers run")
     add("--workers", type=int, default=1, help="processes, or array tasks, that train at once")
     add("--threads", type=int, default=None, help="CPU threads of the only worker; several share the cores")

@@ -71,7 +71,7 @@ def results(folder):
 
 def test_a_dry_run_prints_the_table_and_leaves_nothing(tmp_path, capsys):
     path = config(tmp_path, seeds=[2, 1], held_out=["8e8"])
-    assert main(["ladder", "--config", str(path), "--out", str(tmp_path / "out"), "--dry_run", "--workers", "2"]) == 0
+    assert main(["ladder", "--config", str(path), "--out", str(tmp_path / "out"), "--dry-run", "--workers", "2"]) == 0
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if line.strip()[:1].isdigit() and "x3" in line]
     assert len(rows) == 10  # three sizes at three budgets, and a held-out run
