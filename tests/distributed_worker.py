@@ -78,6 +78,16 @@ class SavesAlone(Callback):
             self.state = next(c for c in trainer.callbacks if hasattr(c, "watch")).state_dict()
 
 
+class Jump(torch.utils.data.Dataset):
+    """Batches that are 64 times as large from the twentieth step on."""
+
+    def __len__(self) -> int:
+        return 200
+
+    def __getitem__(self, index):
+        return toys.plain([torch.zeros(toys.LENGTH, dtype=torch.int64)] * (1 if index < 20 else 64))
+
+
 def strategy_of(case):
     timeout = timedelta(seconds=60)
     if case["strategy"] == "ddp":
@@ -92,6 +102,8 @@ def strategy_of(case):
 
 
 def data_of(case, rank: int):
+    if case["data"] == "jump":
+        return torch.utils.data.DataLoader(Jump(), batch_size=None)
     if case["data"] == "uneven":
         return torch.utils.data.DataLoader(Uneven(rank, case.get("batches", 40)), batch_size=None)
     return toys.loader(case.get("rows", 400), ragged=case["data"] == "ragged")  # Lightning adds a DistributedSampler

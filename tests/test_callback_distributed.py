@@ -98,6 +98,7 @@ def test_two_processes(tmp_path):
                 "budget": f"{round(1.2 * C_OPT)} FLOPs",
                 "options": {"until": {"rank": "> 0"}, "tolerance": 0.3},
             },
+            "jump": case("ddp", "jump", 6000, trainer={"use_distributed_sampler": False, **quiet}),
             "sharded": case("model_parallel", "uneven", trainer=quiet),
             "sharded_on": case("model_parallel", "uneven", 3500, ckpt_of="sharded"),
             "split": case("model_parallel", "ragged", tensor_parallel=2, trainer=quiet),
@@ -116,6 +117,13 @@ def test_two_processes(tmp_path):
         steps = results[name][0]["usage"]["optimizer_steps"]
         assert results[name][0]["reductions"] < steps / 1.5  # not at every step; see test_watch_ranks for how few
         assert results[name][0]["reductions"] == results[name][1]["reductions"]
+
+    # a step that no check could expect makes the stop late, by no more than is reported, and on both ranks alike
+    first, second = (recounts(result) for result in results["jump"])
+    late = len(first) - reference_stop([a + b for a, b in zip(first, second, strict=True)], [True] * len(first), 6000)
+    assert 0 < late <= results["jump"][0]["late_by"] == results["jump"][1]["late_by"]
+    assert f'"late_by": {results["jump"][0]["late_by"]}' in (tmp_path / "jump" / "scalestop.json").read_text()
+    assert "steps late, as a step took over twice" in (tmp_path / "node-0.log").read_text()
 
     # every rank follows the first one's metric
     assert [result["reason"] for result in results["gated"]] == ["BUDGET_EXHAUSTED"] * 2
