@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from scalestop import ComputeOptimalStopping, get_law
+from scalestop import BudgetLR, ComputeOptimalStopping
 
 TEXT = torch.frombuffer(bytearray(open(torch.__file__, "rb").read()), dtype=torch.uint8).long()  # any text will do
 
@@ -21,12 +21,13 @@ class NextByte(pl.LightningModule):
         return loss
 
     def configure_optimizers(self):
-        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=1e-2)
+        return [optimizer], [{"scheduler": BudgetLR(optimizer), "interval": "step"}]
 
 
 windows = TEXT[: len(TEXT) // 65 * 65].view(-1, 65)
 data = torch.utils.data.TensorDataset(windows[:, :-1], windows[:, 1:])
-stop = ComputeOptimalStopping(budget="2.5e10 FLOPs", law=get_law("stdlib-bytes"))
+stop = ComputeOptimalStopping(budget="3e10 FLOPs", law="stdlib-bytes")
 trainer = pl.Trainer(max_epochs=-1, accelerator="cpu", callbacks=[stop], enable_progress_bar=False)
 trainer.fit(NextByte(), torch.utils.data.DataLoader(data, batch_size=8, shuffle=True))
 print(stop.stop_reason, "after", stop.usage.optimizer_steps, "steps, planned", stop.plan.stop_step)

@@ -1,6 +1,6 @@
 """How many tokens a batch holds, without making the device wait.
 
-Three counts differ (DESIGN.md, section 4): *processed* tokens cost FLOPs, padding included; *non-padding* tokens are
+Three counts differ: *processed* tokens cost FLOPs, padding included; *non-padding* tokens are
 the D of a scaling law; tokens *in the loss* are those that a gradient came from. The first is a shape. The other two
 need the masks' values: on the CPU they are read at once; on an accelerator they are summed there into 0-dim int64
 tensors, and moved to the host only when somebody asks.
