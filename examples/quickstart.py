@@ -1,12 +1,14 @@
 """The callback in an ordinary Lightning module: a next-byte model that stops at its compute-optimal point."""
 
+from pathlib import Path
+
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from scalestop import BudgetLR, ComputeOptimalStopping
 
-TEXT = torch.frombuffer(bytearray(open(torch.__file__, "rb").read()), dtype=torch.uint8).long()  # any text will do
+TEXT = torch.frombuffer(bytearray(Path(torch.__file__).read_bytes()), dtype=torch.uint8).long()  # any text will do
 
 
 class NextByte(pl.LightningModule):

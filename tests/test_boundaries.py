@@ -70,7 +70,9 @@ FLOORS = {
     "horizons": 6,
     "branch": 6,
     "callback": 6,
+    "_planner": 6,
     "_sizing": 6,
+    "_steps": 6,
     "_trainer": 6,
     "_reporter": 6,
     "_warmup": 6,
@@ -100,6 +102,7 @@ LATE = {
     ("fitting.command", "report"),
     ("fitting.logs", "tensorboard"),
     ("commands.train", "yaml"),
+    ("lab.ladder.launch", "submitit"),
 }
 
 
