@@ -26,7 +26,7 @@ from scalestop.laws import ScalingLaw, get_law
 from scalestop.planning.allocation import allocate, flops_of
 from scalestop.planning.budget import Budget
 
-DEFAULT_BUDGET = "1e12 FLOPs"
+DEFAULT_BUDGET = "2e12 FLOPs"
 _HEAD_WIDTH = 16
 """Channels of a head that suit a small model on a processor."""
 _TINY_GPT = f"{TinyGPT.__module__}.{TinyGPT.__qualname__}"
