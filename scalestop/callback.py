@@ -153,6 +153,7 @@ class ComputeOptimalStopping(Callback):
         # what can be wrong without a model is wrong now, not after the queue
         self._aims.plan(num_params or 1, tokens_per_step, None)
         self._trainer: weakref.ref[Any] | None = None
+        self._module: weakref.ref[Any] | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -219,9 +220,10 @@ class ComputeOptimalStopping(Callback):
         self._stage = stage
         if stage != "fit":
             return
-        if self._trainer is None or self._trainer() is not trainer:  # another fit of the same Trainer goes on
+        before = self._trainer() if self._trainer else None, self._module() if self._module else None
+        if before[0] is not trainer or before[1] is not pl_module:  # the same model in the same Trainer goes on
             self._forget()
-            self._trainer = weakref.ref(trainer)
+            self._trainer, self._module = weakref.ref(trainer), weakref.ref(pl_module)
         if not _trainer.builds_later(pl_module):
             self._sizing.count(pl_module)
 

@@ -146,11 +146,6 @@ class BudgetLR(LRScheduler):
         return budget_factor(progress, 0.0 if self._warm else self.warmup, decay, self.shape, self.floor)
 
     @property
-    def decay_start(self) -> float:
-        """Progress at which the decay begins."""
-        return 1 - self.decay if self._decay_start is None else self._decay_start
-
-    @property
     def is_branch(self) -> bool:
         """Whether `decay_from_here` has been called, before or after a resume."""
         return self._decay_start is not None

@@ -186,6 +186,17 @@ def test_data_that_ends_early_is_said_at_the_end(tmp_path, capsys):
 # ---- several lives
 
 
+def test_another_model_in_the_same_trainer_is_another_run(tmp_path):
+    callback = stopping(f"{20 * PER_STEP} tokens", oversized="ignore")
+    trainer = train(callback, tmp_path)
+    assert callback.usage.tokens == 20 * PER_STEP
+    other = Toy(width=8)
+    trainer.fit(other, loader(32))
+    assert callback.params.total == sum(p.numel() for p in other.parameters())
+    assert callback.usage.tokens == other.seen.tokens == 20 * PER_STEP
+    assert callback.usage.flops == 6 * callback.params.total * callback.usage.tokens
+
+
 def test_fit_twice_goes_on_and_testing_between_counts_nothing(tmp_path):
     callback = stopping(f"{20 * PER_STEP} tokens", oversized="ignore")
     with pytest.warns(ScalestopWarning, match="max_epochs=1"):

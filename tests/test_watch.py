@@ -5,34 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
+from counting import LAW, Clock, N, count, plan_of
 
 from scalestop.accounting.meter import Meter
 from scalestop.accounting.tokens import TokenAccumulator, TokenCount
-from scalestop.laws import ParametricLaw
-from scalestop.laws.base import LawInfo
 from scalestop.planning.plan import make_plan
 from scalestop.planning.rule import StopReason, StopRule
 from scalestop.watch import RunWatch
-
-LAW = ParametricLaw(LawInfo("toy", "total", "made up"), E=1.0, A=50.0, B=200.0, alpha=0.5, beta=0.5)
-N = 100
-
-
-def plan_of(budget, overshoot="allow", tokens_per_step=None):
-    rule = StopRule(oversized="ignore", tolerance=0.0, overshoot=overshoot)
-    return make_plan(budget, LAW, N, tokens_per_step, rule=rule)
-
-
-def count(tokens: int) -> TokenCount:
-    return TokenCount(tokens, tokens, tokens, 1)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_one_rank_stops_on_the_exact_step_whatever_the_steps_do():

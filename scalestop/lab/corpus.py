@@ -21,9 +21,6 @@ from torch import Tensor
 
 from scalestop.errors import InputError
 
-VOCAB_SIZE = 256
-"""Number of token values: one for each byte."""
-
 SEPARATOR = b"\0"
 """Put between two files; text does not hold this byte, so the model can learn that a file ends here."""
 
