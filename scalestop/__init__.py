@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     )
     from scalestop.planning.allocation import Allocation, allocate, predict_loss
     from scalestop.planning.budget import Budget
-    from scalestop.planning.plan import Plan, make_plan
+    from scalestop.planning.plan import make_plan
+    from scalestop.planning.planned import Plan
     from scalestop.planning.rule import StopReason, StopRule
     from scalestop.planning.speed import Speed
     from scalestop.records import RunRecord
@@ -47,7 +48,7 @@ _HOME = {
     "Meter": "accounting.meter",
     "ParamCount": "accounting.params",
     "ParametricLaw": "laws",
-    "Plan": "planning.plan",
+    "Plan": "planning.planned",
     "PowerLawAllocation": "laws",
     "RunRecord": "records",
     "ScalestopError": "errors",

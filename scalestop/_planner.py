@@ -14,7 +14,8 @@ from scalestop.horizons import Scheduled, budget_schedules, decay_note, horizon_
 from scalestop.laws import ScalingLaw
 from scalestop.metrics import progress
 from scalestop.planning.budget import Budget
-from scalestop.planning.plan import Plan, budget_limits, make_plan
+from scalestop.planning.plan import budget_limits, make_plan
+from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopRule
 from scalestop.planning.speed import Speed
 from scalestop.schedule import BudgetLR

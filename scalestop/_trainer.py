@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from scalestop.horizons import Scheduled
-from scalestop.planning.plan import Plan
+from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopReason
 
 

@@ -33,7 +33,7 @@ from scalestop.gate import Gate
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.metrics import delivered, progress, run_metrics
 from scalestop.planning.budget import Budget, BudgetLike
-from scalestop.planning.plan import Plan
+from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
 from scalestop.records import build_record, describe_end, law_fingerprint

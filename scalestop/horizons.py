@@ -10,7 +10,8 @@ from typing import Any
 
 from scalestop.accounting.meter import Usage
 from scalestop.metrics import progress
-from scalestop.planning.plan import Plan, budget_limits
+from scalestop.planning.plan import budget_limits
+from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopReason
 from scalestop.records import DECAYED_SHARE
 from scalestop.schedule import BudgetLR

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from scalestop.accounting.meter import Usage
 from scalestop.laws import ScalingLaw
-from scalestop.planning.plan import Plan
+from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Limit
 from scalestop.units import pf_days
 

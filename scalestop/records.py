@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scalestop.accounting.meter import Usage
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
-from scalestop.planning.plan import Plan
+from scalestop.planning.planned import Plan
 from scalestop.stopping import StopDecision
 
 if TYPE_CHECKING:

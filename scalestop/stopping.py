@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scalestop.accounting.meter import Usage
-from scalestop.planning.plan import Plan
+from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Counter, Limit, StopReason, Verdict
 from scalestop.units import human_count, human_flops, human_seconds
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scalestop.accounting.meter import Meter, Reduce, Usage
-from scalestop.planning.plan import Plan
+from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopReason
 from scalestop.stopping import StopDecision, decide, steps_to_next_check, tokens_to_next_check
 

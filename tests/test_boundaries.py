@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +180,12 @@ def test_every_module_has_a_floor_and_imports_only_what_is_below(name):
 
 def test_no_floor_is_for_a_module_that_is_gone():
     assert {room(name) for name in MODULES} == set(FLOORS)
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """An import inside a function counts as well: it hides a circle and does not open it."""
+    names = {name: {imported.removeprefix("scalestop.") for imported, _ in imports_of(name)} for name in MODULES}
+    graphlib.TopologicalSorter({name: found & set(MODULES) for name, found in names.items()}).prepare()
 
 
 def test_accounting_knows_neither_plans_nor_the_rule():

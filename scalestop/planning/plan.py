@@ -1,102 +1,23 @@
-"""A plan: what a model of a given size gets out of a budget, and where its run will stop."""
+"""Planning: from a budget, a law and a model's size to where the run will stop."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Literal
 
 from scalestop.errors import InputError
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
-from scalestop.planning.allocation import Allocation, allocate, percentile_interval
+from scalestop.planning.allocation import allocate, percentile_interval
 from scalestop.planning.budget import Budget, BudgetLike, is_amount
+from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
 from scalestop.units import Dimension
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run of one model under one budget will do, before it does it. `decide` holds usage against it."""
-
-    budget: Budget
-    """What the run may spend."""
-    num_params: int
-    """N, counted as the law counts it."""
-    n_counts: str
-    """Which parameters N means: `total` or `body`."""
-    flops_per_token: int
-    """Training FLOPs per processed token; 6·N by convention."""
-    law: str
-    """The law's name."""
-    rule: StopRule
-    """Settings of the stop rule."""
-    allocation: Allocation | None
-    """The budget's optimum; None while a budget in time or money waits for a measured speed."""
-    limits: tuple[Limit, ...]
-    """What the rule holds usage against, in the order of the rule."""
-    tokens_per_step: int | None
-    """Tokens per optimizer step that the forecast assumes; None if unknown."""
-    stop_step: int | None
-    """Optimizer step after which the run is expected to stop."""
-    stop_tokens: int | None
-    """Tokens it will have seen by then."""
-    stop_reason: StopReason
-    """Why it is expected to stop."""
-    loss_at_stop: float | None
-    """Predicted loss at the expected stop, nats per token."""
-    speed: Speed | None = None
-    """Device speed and price that turned time or money into FLOPs."""
-    loss_interval: tuple[float, float] | None = None
-    """90 % interval of `loss_at_stop`, for a law with bootstrap draws."""
-    target_interval: tuple[float, float] | None = None
-    """90 % interval of the tokens at the compute-optimal point, for a law with bootstrap draws."""
-    warnings: tuple[str, ...] = ()
-    """Why to be careful."""
-
-    @property
-    def target_tokens(self) -> int | None:
-        """Tokens at which the run is compute-optimal and stops; None if the rule has no such point for this size."""
-        return next((int(limit.amount) for limit in self.limits if not limit.hard), None)
-
-    @property
-    def flops_limit(self) -> int | None:
-        """C_budget in FLOPs; None if the budget sets none."""
-        return next(
-            (int(limit.amount) for limit in self.limits if limit.counter == "flops" and limit.scope == "lifetime"), None
-        )
-
-    @property
-    def size_ratio(self) -> float | None:
-        """N/N_opt."""
-        return self.num_params / self.allocation.num_params if self.allocation else None
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """Right-sized, oversized or undersized; None while N_opt is not known."""
-        ratio = self.size_ratio
-        if ratio is None:
-            return None
-        if abs(ratio - 1) <= self.rule.tolerance:
-            return Verdict.RIGHT_SIZED
-        return Verdict.OVERSIZED if ratio > 1 else Verdict.UNDERSIZED
-
-    @property
-    def too_large(self) -> bool:
-        """Whether N exceeds the oversize factor times N_opt."""
-        return self.size_ratio is not None and self.size_ratio > self.rule.oversize_factor
-
-    @property
-    def loss_at_optimum(self) -> float | None:
-        """Predicted loss of the right-sized model at the same budget, nats per token."""
-        return self.allocation.loss if self.allocation else None
-
-    def __str__(self) -> str:
-        from scalestop.planning.describe import describe_plan
-
-        return describe_plan(self)
+__all__ = ["Plan", "budget_limits", "make_plan"]
 
 
 def make_plan(
