@@ -50,7 +50,7 @@ class LawFit:
     """A fitted law, how sure it is, and what speaks against it."""
 
     law: ScalingLaw
-    """The law, with its bootstrap draws; goes wherever a law goes."""
+    """The law, with its bootstrap draws and its runs' scatter; goes wherever a law goes."""
     intervals: Mapping[str, Interval]
     """Every constant, and the allocation exponents a and b."""
     residuals: Residuals
@@ -105,17 +105,13 @@ class LawFit:
         def loss_of(law: Any) -> Any:
             return law.loss(num_params, num_tokens, **extra)
 
-        draws = np.asarray(loss_of(self.raw.law_of(self.raw.draws, self.law.info)))
-        # a fit runs closer to its own runs than to new ones, by the constants it had to play with
-        runs = len(self.residuals.measured)
-        slack = np.sqrt(runs / max(runs - self.raw.num_free, 1))
-        scatter = self.residuals.log_ratio * slack
-        losses = np.multiply.outer(draws, np.exp(scatter)).ravel()
-        low, high = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2])
+        losses = np.asarray(loss_of(self.raw.law_of(self.raw.draws, self.law.info)))
+        assert self.law.uncertainty is not None
+        new_run = self.law.uncertainty.of_new_run(losses, level)
         outside = self.law.info.valid.outside(
             num_params=num_params, num_tokens=num_tokens, flops=6 * num_params * num_tokens
         )
-        return LossPrediction(self.interval_of(loss_of, level), (float(low), float(high)), outside)
+        return LossPrediction(self.interval_of(loss_of, level), new_run, outside)
 
     def interval_of(self, quantity: Callable[[Any], Any], level: float | None = None) -> Interval:
         """Return the intervals of any quantity of the law.

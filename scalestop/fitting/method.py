@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -118,8 +118,15 @@ class MethodFit:
     detail: Any = None
     """What only this method has, such as the isoFLOP groups."""
 
+    @property
+    def scatter(self) -> Array:
+        """The runs' log residuals, as wide as new runs would scatter."""
+        # a fit runs closer to its own runs than to new ones, by the constants it had to play with
+        runs = len(self.residuals.measured)
+        return self.residuals.log_ratio * np.sqrt(runs / max(runs - self.num_free, 1))
+
     def law(self, info: LawInfo, table: RunTable, method: str, intervals: Mapping[str, tuple[float, float]]) -> Any:
-        """Return the fitted law with its draws.
+        """Return the fitted law with its draws, and with its runs' scatter if it predicts their loss.
 
         Args:
             info: Name, source, range, notes.
@@ -127,6 +134,8 @@ class MethodFit:
             method: The method's name.
             intervals: Interval of each constant.
         """
+        constants: dict[str, Any] = dict(zip(self.names, (float(v) for v in self.estimate), strict=True))
+        law = self.law_class(info=info, **constants, **self.fixed)
         uncertainty = Uncertainty(
             draws=storable(self.draws)[:SAVED_DRAWS],
             names=self.names,
@@ -134,9 +143,9 @@ class MethodFit:
             num_runs=len(table),
             data_hash=table.data_hash,
             intervals=intervals,
+            scatter=self.scatter if law.has_loss else np.empty(0),
         )
-        constants = dict(zip(self.names, (float(v) for v in self.estimate), strict=True))
-        return self.law_class(info=info, uncertainty=uncertainty, **constants, **self.fixed)
+        return replace(law, uncertainty=uncertainty)
 
     def law_of(self, constants: Array, info: LawInfo) -> ScalingLaw:
         """Return a law whose constants are arrays, one value for each row of `constants` (M, p)."""

@@ -42,7 +42,8 @@ class Allocation:
     tokens_interval: tuple[float, float] | None = None
     """90 % interval of D_opt, for a law with bootstrap draws."""
     loss_interval: tuple[float, float] | None = None
-    """90 % interval of the predicted loss, for a law with bootstrap draws."""
+    """90 % interval of the law's own loss there, for a law with bootstrap draws. One run scatters around it
+    besides: `Plan.loss_interval` is that of a run."""
 
     def __str__(self) -> str:
         loss = "" if self.loss is None else f", predicted loss {self.loss:.3f} nats/token"
@@ -127,7 +128,7 @@ def predict_loss(num_params: Floats, num_tokens: Floats, law: str | Path | Scali
 
 
 def interval_of_optimum(law: ScalingLaw, flops: float, level: float = 0.9) -> dict[str, tuple[float, float] | None]:
-    """Return percentile intervals of N_opt, D_opt and the loss there, over the law's bootstrap draws.
+    """Return percentile intervals of N_opt, D_opt and the law's loss there, over its bootstrap draws.
 
     Args:
         law: The law; one without draws gives None throughout.

@@ -8,6 +8,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from scalestop.errors import InputError
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.planning.allocation import allocate, percentile_interval
@@ -192,10 +194,12 @@ def _forecast(plan: Plan, law: ScalingLaw, warnings: list[str]) -> Plan:
     steps, limit = best
     tokens = steps * per_step
     loss = interval = None
+    of_run = False
     if law.has_loss and tokens > 0:
         loss = float(law.loss(float(plan.num_params), float(tokens)))
         if law.uncertainty is not None:
-            interval = percentile_interval(law.drawn().loss(float(plan.num_params), float(tokens)), 0.9)
+            drawn = np.asarray(law.drawn().loss(float(plan.num_params), float(tokens)))
+            interval, of_run = law.uncertainty.of_new_run(drawn), law.uncertainty.knows_scatter
     return replace(
         plan,
         stop_step=steps if plan.tokens_per_step else None,
@@ -203,6 +207,7 @@ def _forecast(plan: Plan, law: ScalingLaw, warnings: list[str]) -> Plan:
         stop_reason=limit.reason,
         loss_at_stop=loss,
         loss_interval=interval,
+        loss_interval_of_run=of_run,
         warnings=tuple(warnings),
     )
 

@@ -45,7 +45,10 @@ class Plan:
     speed: Speed | None = None
     """Device speed and price that turned time or money into FLOPs."""
     loss_interval: tuple[float, float] | None = None
-    """90 % interval of `loss_at_stop`, for a law with bootstrap draws."""
+    """90 % interval of the loss at the expected stop, for a law with bootstrap draws: of this one run if
+    `loss_interval_of_run`, else of the law alone."""
+    loss_interval_of_run: bool = False
+    """Whether `loss_interval` has a run's own scatter in it; the law then knows it from the runs behind it."""
     target_interval: tuple[float, float] | None = None
     """90 % interval of the tokens at the compute-optimal point, for a law with bootstrap draws."""
     warnings: tuple[str, ...] = ()
@@ -168,7 +171,8 @@ def _stop(plan: Plan) -> str:
 def _loss(plan: Plan) -> str:
     text = f"{plan.loss_at_stop:.3f} nats/token"
     if plan.loss_interval is not None:
-        text += f" (90 %: {plan.loss_interval[0]:.3f} to {plan.loss_interval[1]:.3f})"
+        of = " of runs" if plan.loss_interval_of_run else ""
+        text += f" (90 %{of}: {plan.loss_interval[0]:.3f} to {plan.loss_interval[1]:.3f})"
     text += " predicted"
     if plan.loss_at_optimum is not None and plan.loss_at_stop is not None:
         text += f", {plan.loss_at_stop - plan.loss_at_optimum:+.3f} against the optimum"

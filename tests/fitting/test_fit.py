@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fitting_data import surface_runs
+from test_isoflop import BUDGETS, ladder
 
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting import LawFit, fit_law
 from scalestop.fitting.law_fit import exponent
 from scalestop.laws import get_law
 from scalestop.planning.allocation import allocate
+from scalestop.planning.plan import make_plan
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
 
@@ -85,6 +87,25 @@ def test_a_new_runs_loss_scatters_more_than_the_law(fit: LawFit) -> None:
     assert low < found.loss.low < found.loss.high < high
     # noise of 0.5 % alone spans 2 x 1.645 x 0.5 %
     assert (high - low) / found.loss.estimate == pytest.approx(2 * 1.645 * 0.005, rel=0.25)
+
+
+def test_a_law_carries_the_scatter_of_its_runs(fit: LawFit, tmp_path: Path) -> None:
+    """80 runs, five constants: new runs scatter by sqrt(80 / 75) more. The file's law plans with the fit's interval."""
+    sure = fit.law.uncertainty
+    np.testing.assert_allclose(sure.scatter, fit.residuals.log_ratio * (80 / 75) ** 0.5, rtol=1e-12)
+    law = get_law(fit.law.save(tmp_path / "law.json"))
+    np.testing.assert_allclose(law.uncertainty.scatter, sure.scatter, rtol=1e-5)
+    plan = make_plan("1e20 FLOPs", law, tokens_per_step=10**6)
+    found = fit.predict(plan.num_params, plan.stop_tokens)
+    assert plan.loss_interval_of_run
+    assert plan.loss_interval == pytest.approx(found.new_run, rel=1e-4)
+    # an allocation's is the law's alone
+    assert plan.allocation.loss_interval == pytest.approx(found.loss.percentile, rel=1e-3)
+
+
+def test_a_law_without_a_loss_carries_no_scatter() -> None:
+    law = fit_law(ladder(BUDGETS), "isoflop", bootstrap=20).law
+    assert not law.has_loss and not law.uncertainty.knows_scatter
 
 
 def test_the_seed_decides_and_the_order_of_runs_does_not(fit: LawFit) -> None:

@@ -1,6 +1,7 @@
 """What every law has in common: its range, its draws, its file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,7 @@ def drawn_law(cls, constants, fixed, draws=7):
         num_runs=9,
         data_hash="ab12",
         intervals={"E": (1.4, 1.6)},
+        scatter=np.array([-0.01234567891, 0.0, 0.02]),
     )
     return cls(info=INFO, uncertainty=uncertainty, **constants, **fixed)
 
@@ -93,6 +95,7 @@ def test_file_round_trip_with_draws(cls, constants, fixed, tmp_path):
     assert again.uncertainty.draws == pytest.approx(law.uncertainty.draws, rel=2**-23)
     assert again.uncertainty.draws.dtype == np.float64
     assert again.uncertainty.intervals == {"E": (1.4, 1.6)}
+    assert again.uncertainty.scatter.tolist() == [-0.0123457, 0.0, 0.02]
     assert again.drawn().optimal(1e20).num_params == pytest.approx(law.drawn().optimal(1e20).num_params, rel=1e-4)
 
 
@@ -111,7 +114,7 @@ def saved(**changes):
 
 
 KNOWN = "constants, fitted_on, kind, n_counts, name, notes, schema, source, uncertainty, valid"
-UNCERTAIN = "data_hash, draws_f4_columns_zlib_base64, intervals, method, names, num_draws, num_runs"
+UNCERTAIN = "data_hash, draws_f4_columns_zlib_base64, intervals, method, names, num_draws, num_runs, scatter"
 
 
 @pytest.mark.parametrize(
@@ -149,6 +152,12 @@ UNCERTAIN = "data_hash, draws_f4_columns_zlib_base64, intervals, method, names, 
         ),
         ({"uncertainty": [1]}, "x.json: uncertainty: expected a JSON object; got list"),
         ({"uncertainty__method": KeyError}, "x.json: uncertainty: missing field(s) method"),
+        ({"uncertainty__scatter": 5}, "x.json: uncertainty: scatter: a list of finite numbers; got 5"),
+        ({"uncertainty__scatter": ["a"]}, "x.json: uncertainty: scatter: a list of finite numbers; got ['a']"),
+        (
+            {"uncertainty__scatter": [float("nan")]},
+            "x.json: uncertainty: scatter: a list of finite numbers; got [nan]",
+        ),
         ({"uncertainty__more": 1}, f"x.json: uncertainty: unknown field(s) more; known are {UNCERTAIN}"),
     ],
 )
@@ -162,6 +171,28 @@ def test_a_wrong_file_is_refused_by_field(changes, message):
 def test_damaged_draws_are_refused(damage):
     with pytest.raises(InputError, match=r"^x.json: uncertainty: the packed draws cannot be read: "):
         law_from_dict(saved(uncertainty__draws_f4_columns_zlib_base64=damage), KINDS, where="x.json")
+
+
+def test_a_file_from_before_the_scatter_was_kept_is_read():
+    law = law_from_dict(saved(uncertainty__scatter=KeyError), KINDS)
+    assert law == drawn_law(*CASES[0])
+    assert not law.uncertainty.knows_scatter
+
+
+def test_a_new_run_scatters_around_each_draw_as_the_fitted_ones_do():
+    law = drawn_law(*CASES[0], draws=11)
+    losses = law.drawn().loss(1e9, 1e10)
+    each = sorted(loss * np.exp(off) for loss in losses for off in law.uncertainty.scatter)
+    assert law.uncertainty.of_new_run(losses, 0.5) == pytest.approx(tuple(np.percentile(each, [25, 75])), rel=1e-12)
+    assert law.uncertainty.of_new_run(losses) == pytest.approx(tuple(np.percentile(each, [5, 95])), rel=1e-12)
+    alone = replace(law.uncertainty, scatter=np.empty(0))
+    assert alone.of_new_run(losses) == pytest.approx(tuple(np.percentile(losses, [5, 95])), rel=1e-12)
+
+
+def test_scatter_is_a_row_of_finite_numbers():
+    for wrong in ([np.nan], [[0.1]], 0.1):
+        with pytest.raises(InputError, match=r"^scatter: expected finite numbers in one row"):
+            Uncertainty(np.ones((2, 1)), names=("E",), method="m", num_runs=1, data_hash="", scatter=wrong)
 
 
 def test_a_list_is_no_law():

@@ -215,11 +215,13 @@ def test_time_without_a_speed_waits_for_a_measurement():
     assert [limit.amount for limit in plan.limits] == [43_200.0]
 
 
-def fitted_law():
+def fitted_law(scatter=()):
     rng = np.random.default_rng(2)
     constants = {"E": 1.8, "A": 480.0, "B": 2085.0, "alpha": 0.348, "beta": 0.366}
     draws = np.array(list(constants.values())) * np.exp(rng.normal(0, 0.02, (100, 5)))
-    uncertainty = Uncertainty(draws, names=tuple(constants), method="parametric", num_runs=9, data_hash="")
+    uncertainty = Uncertainty(
+        draws, names=tuple(constants), method="parametric", num_runs=9, data_hash="", scatter=scatter
+    )
     return ParametricLaw(LawInfo("fitted", "total", "a test"), uncertainty, **constants)
 
 
@@ -239,6 +241,18 @@ def test_stop_at_an_end_of_the_interval(undersized):
     low, high = np.percentile(draws, [5, 95])
     middle = law.optimal_tokens(num_params) if undersized else d_opt
     assert targets == {"earliest": math.ceil(low), "median": math.ceil(middle), "latest": math.ceil(high)}
+
+
+def test_the_loss_interval_is_of_one_run_where_the_law_knows_how_runs_scatter():
+    scatter = np.random.default_rng(3).normal(0, 0.05, 30)
+    alone, run = (make_plan("1e18 FLOPs", fitted_law(given), tokens_per_step=1000) for given in ((), scatter))
+    losses = fitted_law().drawn().loss(float(run.num_params), float(run.stop_tokens))
+    assert not alone.loss_interval_of_run and run.loss_interval_of_run
+    assert alone.loss_interval == pytest.approx(tuple(np.percentile(losses, [5, 95])), rel=1e-12)
+    each = np.outer(losses, np.exp(scatter))
+    assert run.loss_interval == pytest.approx(tuple(np.percentile(each, [5, 95])), rel=1e-12)
+    # the optimum is the law's: no scatter of runs moves it
+    assert alone.allocation == run.allocation
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
 """The block a run prints before it starts."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from scalestop.laws import get_law
 from scalestop.planning.plan import make_plan
 from scalestop.planning.speed import Speed
 
@@ -23,6 +27,22 @@ def test_the_whole_block():
         "stop        COMPUTE_OPTIMAL after step 36,327, at 18.2B tokens (500k per step)\n"
         "loss there  2.580 nats/token predicted, +0.008 against the optimum"
     )
+
+
+def test_the_interval_says_whose_it_is():
+    law = get_law("stdlib-bytes")
+    rng = np.random.default_rng(0)
+    said = {}
+    for scatter in ((), rng.normal(0, 0.01, 40)):
+        known = replace(law, uncertainty=replace(law.uncertainty, scatter=scatter))
+        plan = make_plan("3e10 FLOPs", known, 13_424, 256)
+        low, high = plan.loss_interval
+        words = f"{plan.loss_at_stop:.3f} nats/token (90 %{{}}: {low:.3f} to {high:.3f}) predicted, +0.010 against"
+        said[len(scatter)] = rows(plan)["loss there"], words
+    text, words = said[0]
+    assert text.startswith(words.format(""))
+    text, words = said[40]
+    assert text.startswith(words.format(" of runs"))
 
 
 def test_oversized():
