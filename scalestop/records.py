@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import tempfile
@@ -39,7 +40,8 @@ class RunRecord:
     flops: int
     """Training FLOPs used."""
     loss: float | None
-    """Final loss, nats per token: the validation loss where there is one. None if none was logged."""
+    """Final loss, nats per token: the validation loss where there is one. None if none was logged; not finite if the
+    run diverged, and then a file holds it as the text `"NaN"` or `"Infinity"`."""
     stop_reason: str
     """Why the run ended; NOT_STOPPED if something else ended it."""
     law: str
@@ -80,8 +82,8 @@ class RunRecord:
     """Format of the file."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data."""
-        return asdict(self)
+        """Return JSON-ready data: a number that is not finite stands as text, `"NaN"` or `"Infinity"`."""
+        return {name: _as_json(value) for name, value in asdict(self).items()}
 
     def save(self, path: str | Path) -> Path:
         """Write the record atomically: a reader sees the old file or the new one, never half of one.
@@ -94,7 +96,7 @@ class RunRecord:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(self.to_dict(), file, indent=2, default=str)
+                json.dump(self.to_dict(), file, indent=2, default=str, allow_nan=False)
                 file.write("\n")
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
@@ -124,7 +126,7 @@ class RunRecord:
         """Read what `to_dict` returned.
 
         Raises:
-            InputError: Naming each unknown or missing field, or another schema.
+            InputError: Naming each unknown or missing field, another schema, or what is no number.
         """
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
             got = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
@@ -136,8 +138,27 @@ class RunRecord:
         if unknown := sorted(set(data) - known):
             raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}")
         values = dict(data)
-        values["curve"] = tuple((int(tokens), float(loss)) for tokens, loss in values.get("curve", ()))
+        try:
+            values["curve"] = tuple((int(tokens), float(loss)) for tokens, loss in values.get("curve", ()))
+        except (TypeError, ValueError):
+            raise InputError(f"{where}: curve: expected pairs of tokens and loss; got {values['curve']!r}") from None
+        for name in ("loss", "lr_final_share", "overshoot"):
+            try:
+                values[name] = None if values.get(name) is None else float(values[name])
+            except (TypeError, ValueError):
+                raise InputError(f"{where}: {name}: expected a number; got {values[name]!r}") from None
         return cls(**values)
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value without the floats that JSON does not have: as text, they read back with `float`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _as_json(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(part) for part in value]
+    return value
 
 
 def describe_end(
@@ -165,7 +186,9 @@ def describe_end(
     if not decision.stop:
         message = f"the Trainer ended the run before any limit was met ({message.removeprefix('keep training: ')})"
     parts = [f"{decision.reason}: {message}"]
-    if loss is not None:
+    if loss is not None and not math.isfinite(loss):
+        parts.append(f"loss {loss}: the run diverged")
+    elif loss is not None:
         against = f" against {predicted:.3f} predicted ({loss - predicted:+.3f})" if predicted is not None else ""
         parts.append(f"loss {loss:.3f}{against}")
     if decision.overshoot:
@@ -191,6 +214,7 @@ def build_record(
     late_by: int | None = None,
 ) -> RunRecord:
     """Return the record of a run that has ended; see `RunRecord` for each field."""
+    diverged = f"; {loss_name} was {loss}" if loss is not None and not math.isfinite(loss) else ""
     return RunRecord(
         num_params=plan.num_params,
         n_counts=plan.n_counts,
@@ -199,7 +223,7 @@ def build_record(
         loss=loss,
         loss_name=loss_name,
         stop_reason=str(decision.reason),
-        message=decision.message,
+        message=decision.message + diverged,
         law=plan.law,
         budget=str(plan.budget),
         params={name: value for name, value in asdict(params).items() if name != "notes"},

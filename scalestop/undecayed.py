@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def undecayed_penalty(records: Iterable[RunRecord]) -> UndecayedPenalty | None:
     Returns:
         The median difference with its range; None if no two runs can be compared.
     """
-    known = [r for r in records if r.loss is not None and r.lr_decayed is not None]
+    known = [r for r in records if r.loss is not None and math.isfinite(r.loss) and r.lr_decayed is not None]
     decayed = [r for r in known if r.lr_decayed]
     gaps, compared = [], []
     for run in known:

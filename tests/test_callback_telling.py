@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 
 import pytest
 import torch
 from pytorch_lightning import seed_everything
 from pytorch_lightning.loggers import CSVLogger
-from toys import C_OPT, D_OPT, LAW, LENGTH, N, Toy, loader, stopping, train
+from toys import C_OPT, D_OPT, LAW, LENGTH, N, Toy, loader, stopping, strict_json, train
 
-from scalestop.errors import ScalestopWarning
+from scalestop.errors import InputError, ScalestopWarning
+from scalestop.fitting import fit_law
 from scalestop.records import RunRecord
 
 PER_STEP = 4 * LENGTH
@@ -130,6 +132,27 @@ def test_record_holds_the_run(tmp_path):
     assert record.overshoot == pytest.approx(usage.tokens / callback.plan.target_tokens - 1)
     assert record.late_by is None
     assert "torch" in record.versions
+
+
+def test_record_of_a_run_that_diverged_is_json_and_says_so(tmp_path, capsys):
+    class Diverges(Toy):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return loss * float("nan") if self.global_step >= 15 else loss
+
+    callback = stopping(f"{30 * PER_STEP} tokens", oversized="ignore")
+    train(callback, tmp_path, Diverges(), data=loader(40), validation=loader(8), val_check_interval=10)
+    data = strict_json(callback.record_path.read_text())
+    assert (data["loss"], data["loss_name"], data["stop_reason"]) == ("NaN", "val_loss", "TOKEN_LIMIT")
+    assert data["message"].endswith("; val_loss was nan")
+    record = RunRecord.load(callback.record_path)
+    (early, before), *lost = record.curve
+    assert early == 10 * PER_STEP and 0 < before < 4
+    assert [tokens for tokens, _ in lost] == [20 * PER_STEP, 30 * PER_STEP]
+    assert all(math.isnan(loss) for loss in (record.loss, *(loss for _, loss in lost)))
+    assert "; loss nan: the run diverged; 30 steps" in capsys.readouterr().out
+    with pytest.raises(InputError, match="loss: must be positive and finite; got 'NaN'"):
+        fit_law(callback.record_path)
 
 
 def test_record_goes_to_the_loggers_folder_and_can_be_left_out(tmp_path):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import C_OPT, D_OPT, LAW, N
+from toys import C_OPT, D_OPT, LAW, N, strict_json
 
 from scalestop.accounting.meter import Usage
 from scalestop.accounting.params import ParamCount
@@ -49,6 +52,44 @@ def test_round_trip(tmp_path):
     assert (again.num_params, again.curve, again.loss) == (N, ((64, 3.0),), 2.5)
     assert again.stop_reason == "COMPUTE_OPTIMAL" and again.lr_decayed is True
     assert again.plan["optimal_tokens"] == pytest.approx(16 * 1.05**0.5 * N)
+
+
+@pytest.mark.parametrize(
+    ("loss", "text"), [(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity"), (np.float64("nan"), "NaN")]
+)
+def test_a_loss_that_is_no_number_is_kept_as_what_it_was(tmp_path, loss, text):
+    record = record_of(loss=loss, curve=[(64, 3.0), (128, loss)])
+    path = record.save(tmp_path / "scalestop.json")
+    data = strict_json(path.read_text())
+    assert data["loss"] == text and data["curve"] == [[64, 3.0], [128, text]]
+    assert data["message"].endswith(f"; val_loss was {loss}")
+    again = RunRecord.load(path)
+    assert repr(again.loss) == repr(again.curve[1][1]) == repr(float(loss))
+    assert again.curve[0] == (64, 3.0)
+    assert strict_json(json.dumps(again.to_dict())) == data
+
+
+def test_no_number_of_a_record_can_spoil_its_file(tmp_path):
+    record = replace(record_of(), overshoot=math.inf, lr_final_share=math.nan)
+    record = replace(record, plan={"target_interval": (1.0, math.inf), "more": [{"deep": -math.inf}]})
+    data = strict_json(record.save(tmp_path / "scalestop.json").read_text())
+    assert data["plan"] == {"target_interval": [1.0, "Infinity"], "more": [{"deep": "-Infinity"}]}
+    again = RunRecord.load(tmp_path / "scalestop.json")
+    assert again.overshoot == math.inf and math.isnan(again.lr_final_share)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"loss": "low"}, "x: loss: expected a number; got 'low'"),
+        ({"overshoot": [1]}, r"x: overshoot: expected a number; got \[1\]"),
+        ({"curve": [[1, "a"]]}, r"x: curve: expected pairs of tokens and loss; got \[\[1, 'a'\]\]"),
+        ({"curve": 5}, "x: curve: expected pairs of tokens and loss; got 5"),
+    ],
+)
+def test_what_is_no_number_is_refused_by_name(changes, text):
+    with pytest.raises(InputError, match=f"^{text}$"):
+        RunRecord.from_dict({**REQUIRED, "schema": "scalestop.record/1", **changes}, where="x")
 
 
 @given(st.integers(1, 2**80), st.floats(0.01, 20) | st.none(), st.lists(st.tuples(st.integers(0), st.floats(0, 9))))
@@ -123,13 +164,13 @@ def test_end_in_words():
     )
     assert "up to 2 steps late" in line and line.endswith("71 steps")
     assert f"loss 3.000 against {LAW.loss(N, 4500):.3f} predicted" in line
+    lost = describe_end(plan, LAW, usage, decide(plan, usage), math.nan)
+    assert "; loss nan: the run diverged; " in lost
     early = describe_end(plan, LAW, Usage(), decide(plan, Usage()), None)
     assert early.startswith("NOT_STOPPED: the Trainer ended the run before any limit was met (0.0% of D_opt")
 
 
 def test_fingerprint_tells_laws_of_one_name_apart():
-    from dataclasses import replace
-
     assert law_fingerprint(LAW) == law_fingerprint(replace(LAW))
     assert law_fingerprint(LAW) != law_fingerprint(replace(LAW, alpha=0.51))
     assert law_fingerprint(LAW).startswith("toy (")

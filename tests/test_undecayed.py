@@ -48,6 +48,7 @@ def test_only_like_is_held_against_like():
         record(9.0, False, loss_name="train_loss"),
         record(9.0, None),
         record(None, False),
+        record(float("nan"), False),
     ]
     assert undecayed_penalty(runs) is None
     assert undecayed_penalty([]) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -220,6 +221,15 @@ def environment(**more: str) -> dict[str, str]:
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parent), str(here), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
+def strict_json(text: str):
+    """Read JSON as other languages do: Python's own reader takes NaN and Infinity, which are none."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def stopping(budget=1.05 * C_OPT, **options) -> ComputeOptimalStopping:

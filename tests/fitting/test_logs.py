@@ -15,7 +15,7 @@ def logger_for(kind: str, folder: Path) -> Any:
     return CSVLogger(folder, name="runs") if kind == "csv" else TensorBoardLogger(folder, name="runs")
 
 
-def write_run(logger: Any, *, counters: str = "scalestop/", with_record: bool = True) -> Path:
+def write_run(logger: Any, *, counters: str = "scalestop/", with_record: bool = True, loss: float = 2.95) -> Path:
     """Log a run as a Trainer with the callback does: counters and validation loss at the same steps, apart."""
     for step in (100, 200, 300):
         logger.log_metrics({f"{counters}tokens": 1000.0 * step, f"{counters}flops": 6e9 * step}, step=step)
@@ -25,7 +25,7 @@ def write_run(logger: Any, *, counters: str = "scalestop/", with_record: bool = 
     logger.finalize("success")
     folder = Path(logger.log_dir)
     if with_record:
-        finished = record(0, num_params=1_000_000, num_tokens=300_000, loss=2.95, loss_name="val_loss", run="r", seed=3)
+        finished = record(0, num_params=1_000_000, num_tokens=300_000, loss=loss, loss_name="val_loss", run="r", seed=3)
         finished.save(folder / "scalestop.json")
     return folder
 
@@ -47,6 +47,14 @@ def test_a_named_metric_replaces_the_records_loss(tmp_path: Path) -> None:
     logger.log_metrics({"code_loss": 1.25, "scalestop/tokens": 3e5}, step=300)
     write_run(logger)
     assert read_runs(tmp_path, loss="code_loss").loss[0] == 1.25
+
+
+def test_a_run_that_diverged_is_not_fitted_by_its_last_good_loss(tmp_path: Path) -> None:
+    write_run(logger_for("csv", tmp_path / "lost"), loss=float("nan"))
+    write_run(logger_for("csv", tmp_path / "whole"))
+    table = read_runs(tmp_path)
+    assert table.loss.tolist() == [2.95]
+    assert [row.reason for row in table.bad_rows] == ["loss: must be positive and finite; got 'NaN'"]
 
 
 def test_a_killed_run_without_a_record_is_named_for_what_it_lacks(tmp_path: Path) -> None:
