@@ -10,6 +10,8 @@ from scalestop import _trainer
 from scalestop.accounting.flops import FlopsPerToken, flops_per_token
 from scalestop.accounting.params import ParamCount, count_params
 from scalestop.accounting.tokens import CountTokens
+from scalestop.laws import ScalingLaw
+from scalestop.records import law_fingerprint
 
 
 @dataclass
@@ -56,3 +58,17 @@ class Sizing:
             return self.num_params
         assert self.params is not None
         return self.params.by(convention) - (self.params.total - self.params.active)
+
+    def fingerprint(self, law: ScalingLaw) -> dict[str, Any]:
+        """Return what a run's counts rest on, as plain data: a resume under another one is told.
+
+        Args:
+            law: The law that plans the run.
+        """
+        return {
+            "num_params": self.size(law.info.n_counts),
+            "n_counts": law.info.n_counts,
+            "law": law_fingerprint(law),
+            "flops_per_token": self.cost.model if self.cost else None,
+            "token_rule": "by shape and mask" if self.count_tokens is None else "own function",
+        }

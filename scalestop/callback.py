@@ -13,37 +13,29 @@ from typing import Any
 from pytorch_lightning.callbacks import Callback
 
 from scalestop import _trainer
+from scalestop._feed import BatchFeed
+from scalestop._live import LiveRun
 from scalestop._planner import Aims, RunPlanner
 from scalestop._reporter import Reporter, seen
 from scalestop._sizing import Sizing
-from scalestop._steps import StepSensor
+from scalestop._state import RunState
 from scalestop.accounting.flops import FlopsPerToken
 from scalestop.accounting.hardware import peak_flops_per_second
 from scalestop.accounting.meter import Meter, Usage
 from scalestop.accounting.params import ParamCount
-from scalestop.accounting.tokens import (
-    CountTokens,
-    TokenAccumulator,
-    TokenCount,
-    TokenCounter,
-    is_encoder_decoder,
-)
-from scalestop.errors import InputError
+from scalestop.accounting.tokens import CountTokens, TokenAccumulator, TokenCounter, is_encoder_decoder
 from scalestop.gate import Gate
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
-from scalestop.metrics import delivered, progress, run_metrics
+from scalestop.metrics import progress
 from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
-from scalestop.records import build_record, describe_end, law_fingerprint
+from scalestop.records import describe_end
 from scalestop.schedule import begin_branch
 from scalestop.stopping import StopDecision
 from scalestop.undecayed import RecordsLike, read_records, undecayed_penalty
 from scalestop.watch import RunWatch
-
-_SAVE_TOGETHER_SECONDS = 20.0
-"""How long a rank that saves waits for the others' counts before it saves an estimate."""
 
 
 class ComputeOptimalStopping(Callback):
@@ -141,11 +133,9 @@ class ComputeOptimalStopping(Callback):
             penalty=None if records is None else undecayed_penalty(read_records(records)),
         )
         self.budget, self.law, self.rule = self._aims.budget, self._aims.law, self._aims.rule
-        self._gate = self._aims.gate
         self._anneal = anneal
         self._new_sizing = partial(Sizing, num_params, flops_per_token, active_experts, count_tokens)
         self._count_tokens = count_tokens
-        self._token_rule = "own function" if count_tokens is not None else "by shape and mask"
         self._count_validation = count_validation
         self._loss_names = (loss_metric,) if loss_metric else ("val_loss", "train_loss", "loss")
         self._reporter = Reporter(name, verbose, save_checkpoint, record)
@@ -157,24 +147,24 @@ class ComputeOptimalStopping(Callback):
         self._forget()
 
     def _forget(self) -> None:
-        self.plan: Plan | None = None
-        """What the run will do; None before `fit`."""
-        self._sizing = self._new_sizing()
-        self.watch: RunWatch | None = None
-        """The counts and the rule at work; None before `fit`."""
+        """Be ready for a run that has nothing to do with the last one."""
+        self._sizing: Sizing = self._new_sizing()
         self._restored: dict[str, Any] = {}
-        self._run = uuid.uuid4().hex
-        self._planner: RunPlanner | None = None
-        self._steps = StepSensor()
-        self._curve: list[tuple[int, float]] = []
-        self._world = 1
-        self._reported = Usage()
-        self._stop_saved_at: int | None = None
-        self._steps_before = 0
-        self._batch: TokenCount | None = None
-        self._open = self._step_counted = self._due = False
+        self._state: RunState | None = None
+        self._feed: BatchFeed | None = None
+        self._live: LiveRun | None = None
 
     # ---- what users read
+
+    @property
+    def plan(self) -> Plan | None:
+        """What the run will do; None before `fit`."""
+        return self._live.plan if self._live is not None else None
+
+    @property
+    def watch(self) -> RunWatch | None:
+        """The counts and the rule at work; None before `fit`."""
+        return self._state.watch if self._state is not None else None
 
     @property
     def usage(self) -> Usage:
@@ -230,262 +220,112 @@ class ComputeOptimalStopping(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Find N and set up the counters; a model built in `configure_model` exists only now."""
         self._reporter.begin(trainer)
-        self._run = trainer.strategy.broadcast(self._run)
         self._sizing.count(pl_module)
-        self._num_params = self._sizing.size(self.law.info.n_counts)
-        self._world = _trainer.world_size(trainer)
-        self._counts_here = _trainer.counts_here(trainer)
         cost = self._sizing.price(trainer, pl_module, self.law.info.n_counts)
-        self._counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
-        self._table_peak = peak_flops_per_second(trainer.strategy.root_device, _trainer.precision(trainer))
-        if self.watch is None:
-            meter = Meter(
-                cost.model,
-                forward_flops_per_token=cost.forward,
-                count_validation=self._count_validation,
-                world_size=self._world,
-            )
-            self.watch = RunWatch(
-                meter, TokenAccumulator(), self._clock, lambda values: _trainer.sum_over_ranks(trainer, values)
-            )
-        if self._planner is None:
-            self._planner = RunPlanner(self._aims, self._num_params, cost.model, self._world)
+        if self._state is None:
+            self._state = self._new_state(trainer, cost)
+        counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
+        self._feed = BatchFeed(self._state.watch, self._state.steps, counter, _trainer.counts_here(trainer))
         self._take_up_state()
+
+    def _new_state(self, trainer: Any, cost: FlopsPerToken) -> RunState:
+        world = _trainer.world_size(trainer)
+        meter = Meter(
+            cost.model,
+            forward_flops_per_token=cost.forward,
+            count_validation=self._count_validation,
+            world_size=world,
+        )
+        watch = RunWatch(
+            meter, TokenAccumulator(), self._clock, lambda values: _trainer.sum_over_ranks(trainer, values)
+        )
+        planner = RunPlanner(self._aims, self._sizing.size(self.law.info.n_counts), cost.model, world)
+        return RunState(trainer.strategy.broadcast(uuid.uuid4().hex), self.name, self._sizing, watch, planner)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """State the plan, say what stands in its way, and end a run that should not begin."""
-        planner = self._planner
-        assert self.watch is not None and planner is not None
+        assert self._state is not None and self._feed is not None
         self._take_up_state()  # some strategies restore callbacks only after on_fit_start
-        self.plan = planner.begin(trainer, self._counter)
-        if self._anneal and begin_branch(planner.schedules, progress(self.plan.limits, self.usage)):
-            self._run = trainer.strategy.broadcast(uuid.uuid4().hex)  # a run of its own from here on
-        self.plan = planner.with_decay_note(self.plan)
-        self._reporter.say(f"plan\n{self.plan}")
-        for line in planner.conflicts(trainer, self.plan):
+        planner = self._state.planner
+        peak = self._aims.speed.peak_flops_per_second
+        if peak is None:
+            peak = peak_flops_per_second(trainer.strategy.root_device, _trainer.precision(trainer))
+        live = self._live = LiveRun(planner.begin(trainer, self._feed.counter), self._state, self._reporter, peak)
+        if self._anneal and begin_branch(planner.schedules, progress(live.plan.limits, self.usage)):
+            self._state.run = trainer.strategy.broadcast(uuid.uuid4().hex)  # a run of its own from here on
+        plan = live.plan = planner.with_decay_note(live.plan)
+        self._reporter.say(f"plan\n{plan}")
+        for line in planner.conflicts(trainer, plan):
             self._reporter.warn(line)
-        if self.plan.too_large and self.rule.oversized == "warn":
-            self._reporter.warn(f"N is {self.plan.size_ratio:.2f} N_opt; training on, as oversized='warn' asks")
-        self._batch, self._open, self._step_counted = None, False, False
-        self._stop_saved_at = None
-        self._steps_before = self.watch.meter.optimizer_steps
-        self._steps.attach(trainer)
-        self.watch.start()
-        self._reported = self.usage
-        self._look(trainer)
-        self._tell_time()
+        if plan.too_large and self.rule.oversized == "warn":
+            self._reporter.warn(f"N is {plan.size_ratio:.2f} N_opt; training on, as oversized='warn' asks")
+        live.begin(trainer)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Count the batch while it is whole: a training step may take it apart."""
-        self._batch = self._counter(batch) if self._counts_here else None
-        self._open = True
-        self.watch.begin_batch()  # type: ignore[union-attr]
+        assert self._feed is not None
+        self._feed.begin(batch)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the batch; after a real optimizer step, see whether it was the last one."""
-        watch = self.watch
-        assert watch is not None
-        if self._open:
-            self._close_batch(trainer)
-        if not self._step_counted:
-            return
-        self._step_counted = False
-        every = trainer.log_every_n_steps
-        logs = every > 0 and watch.meter.optimizer_steps % every == 0
-        looks = self._due or logs
-        if looks:
-            self._look(trainer)
-        if self._planner.schedules:  # type: ignore[union-attr]
-            self._tell_time()  # before the stop is saved, so that its file holds the rate it ended with
-        if looks:
-            stop = self.decision.stop
-            if logs or stop:
-                self._report(trainer)
-            if stop and self._stop_saved_at is None:
-                self._save_stop(trainer)
-
-    def _close_batch(self, trainer: Any) -> None:
-        """Count the batch, and the optimizer step if it made one."""
-        watch = self.watch
-        assert watch is not None
-        self._open = False
-        stepped = self._steps.moved(trainer)
-        self._due = watch.end_batch(self._batch, stepped)
-        self._batch = None
-        if stepped:
-            self._step_counted = True
+        assert self._feed is not None and self._live is not None
+        due = self._feed.end(trainer)
+        if due is not None:
+            self._live.step(trainer, self, due)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Count validation in its own counter."""
-        if self.watch is None or self._stage != "fit" or not self._counts_here:
-            return
-        try:
-            self.watch.meter.add_validation(self._counter(batch).processed)
-        except InputError:  # validation batches may look otherwise; that matters only if they are to be paid for
-            if self._count_validation:
-                raise
+        if self._feed is not None and self._stage == "fit":
+            self._feed.validate(batch)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the loss, and look at the gate's metrics."""
-        if self.watch is None or self.plan is None or self._stage != "fit" or trainer.sanity_checking:
-            return
-        self._gate.require(trainer.callback_metrics)
-        usage = self.watch.sync()
-        if self._gate.conditions or self._count_validation:
-            self.watch.look_at_next_step()
-        loss, _ = seen(trainer.callback_metrics, self._loss_names)
-        if loss is not None and usage.tokens_non_padding:
-            self._curve.append((usage.tokens_non_padding, loss))
+        if self._live is not None and self._stage == "fit" and not trainer.sanity_checking:
+            self._live.validated(trainer, seen(trainer.callback_metrics, self._loss_names)[0])
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Bring the counts and the decision up to date for the record."""
-        if self.watch is not None and self.plan is not None:
-            if self.decision.stop:
-                self.watch.sync()
-            else:
-                self.watch.look(self.plan, self._waiting_for(trainer))
-            self.watch.pause()
-            if self._stop_saved_at not in (None, self.watch.meter.optimizer_steps):
-                self._save_stop(trainer)  # min_steps or the like held the stop back
-        self._steps.detach()
+        if self._live is not None:
+            self._live.end(trainer)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Print the closing line and write the record."""
-        if self.plan is None:
+        if self._live is None or self._state is None:
             return
-        loss, loss_name = seen(trainer.callback_metrics, self._loss_names)
-        late = self.watch.late_by if self.watch is not None else None
-        self._reporter.say(describe_end(self.plan, self.law, self.usage, self.decision, loss, late))
-        self._write_record(trainer, loss, loss_name, self.decision)
+        loss, _ = seen(trainer.callback_metrics, self._loss_names)
+        late = self._state.watch.late_by
+        self._reporter.say(describe_end(self._live.plan, self.law, self.usage, self.decision, loss, late))
+        self._write_record(trainer, self.decision)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Keep what a preempted or broken run has used."""
-        self._steps.detach()
-        if self.plan is None or self.watch is None:
+        if self._live is None:
             return
-        self.watch.pause()
+        self._live.interrupt()
         if type(exception).__name__ == "SIGTERMException":
             self._reporter.checkpoint(trainer, "preempted")
         why = f"the run was ended by {type(exception).__name__}"
-        loss, loss_name = seen(trainer.callback_metrics, self._loss_names)
-        self._write_record(trainer, loss, loss_name, StopDecision(False, StopReason.NOT_STOPPED, why))
+        self._write_record(trainer, StopDecision(False, StopReason.NOT_STOPPED, why))
 
-    # ---- planning and deciding
-
-    def _tell_time(self) -> None:
-        assert self.plan is not None and self.watch is not None and self._planner is not None
-        self._planner.tell_time(self.plan, self.watch.estimate(), self.name or "")
-
-    def _look(self, trainer: Any) -> None:
-        assert self.watch is not None and self.plan is not None
-        decision = self.watch.look(self.plan, self._waiting_for(trainer))
-        self._steps.see_rate(_trainer.learning_rate(trainer))
-        if not decision.stop:
-            self._correct_plan(trainer)
-        if self.plan.allocation is None and not decision.stop:
-            self._measure_speed(trainer)
-        if self.decision.stop:
-            trainer.should_stop = True
-
-    def _waiting_for(self, trainer: Any) -> str | None:
-        """Return the gate's unmet conditions; ranks may have logged different values, and all follow the first."""
-        if not self._gate.conditions:
-            return None
-        assert self.plan is not None
-        target = self.plan.target_tokens
-        reached = target is not None and self.usage.tokens_non_padding >= target
-        # where nothing is validated, a metric of the training epoch is there once the first one is over
-        if reached and trainer.current_epoch > 0 and not _trainer.validates(trainer):
-            self._gate.require(trainer.callback_metrics)
-        unmet: str | None = trainer.strategy.broadcast(self._gate.waiting_for(trainer.callback_metrics))
-        return unmet
-
-    def _correct_plan(self, trainer: Any) -> None:
-        """Hold the plan against the first real step."""
-        assert self.watch is not None and self.plan is not None and self._planner is not None
-        self.plan, said, conflicts = self._planner.correct(trainer, self.plan, self.usage.since(self._reported))
-        if not self._planner.checked:
-            self.watch.look_at_next_step()
-        for line in said:
-            self._reporter.say(line)
-        for line in conflicts:
-            self._reporter.warn(line)
-
-    def _measure_speed(self, trainer: Any) -> None:
-        """Where neither peak nor MFU was given: find the optimum of the time or money with a measured speed."""
-        assert self.watch is not None and self.plan is not None and self._planner is not None
-        found = self._planner.measure(self.plan, self.watch.job_usage)
-        if found is None:
-            self.watch.look_at_next_step()
-            return
-        self.plan, said = found
-        self._reporter.say(said)
-        for line in _trainer.conflicts(trainer, self.plan):
-            self._reporter.warn(line)
-        self.watch.look(self.plan)
-
-    def _save_stop(self, trainer: Any) -> None:
-        assert self.watch is not None
-        self._stop_saved_at = self.watch.meter.optimizer_steps
-        self._reporter.checkpoint(trainer, "stop")
-
-    # ---- telling and keeping
-
-    def _report(self, trainer: Any) -> None:
-        """Log through the Trainer's loggers; a broken logger must not end the run."""
-        assert self.plan is not None and self.watch is not None
-        usage = self.watch.usage
-        job = self.watch.job_usage
-        values = run_metrics(self.plan, self.law, usage, job)
-        peak = self._aims.speed.peak_flops_per_second or self._table_peak
-        values |= delivered(self.plan, usage.since(self._reported), usage, self._world, peak, job)
-        if (goodput := self.watch.goodput) is not None:
-            values["goodput"] = goodput
-        self._reported = usage
-        self._reporter.log(trainer, self, values)
-
-    def _write_record(self, trainer: Any, loss: float | None, loss_name: str | None, decision: StopDecision) -> None:
-        assert self.plan is not None and self.params is not None and self.watch is not None
-        steps = self.watch.meter.optimizer_steps
-        if steps == self._steps_before > 0:
+    def _write_record(self, trainer: Any, decision: StopDecision) -> None:
+        assert self._live is not None and self._state is not None
+        if self._live.is_idle:
             return  # nothing happened in this fit; the record of what did stands, its loss included
-        final = _trainer.learning_rate(trainer)
-        record = build_record(
-            plan=self.plan,
-            params=self.params,
-            usage=self.usage,
-            decision=decision,
-            loss=loss,
-            loss_name=loss_name,
-            curve=self._curve,
-            run=self._run,
-            seed=_trainer.seed(),
-            late_by=self.watch.late_by if self.watch is not None else None,
-            lr_final_share=final / self._steps.peak_rate if final is not None and self._steps.peak_rate > 0 else None,
-        )
-        self._reporter.record(record)
+        loss, loss_name = seen(trainer.callback_metrics, self._loss_names)
+        self._reporter.record(self._state.record(trainer, self._live.plan, decision, loss, loss_name))
 
-    # ---- state: plain ints, strings and dicts, so that weights_only loading takes it
+    # ---- state
 
     def state_dict(self) -> dict[str, Any]:
         """Return the global counts and the run's identity."""
-        if self.watch is None:
+        if self._state is None or self._feed is None:
             return {}
         trainer = self._trainer() if self._trainer is not None else None
-        if self._open and trainer is not None and _trainer.batch_is_done(trainer):
-            self._close_batch(trainer)  # some other callback saves before this one's turn; Lightning takes it as done
-        # the ranks' own counts differ: the key is of what they all share, at this moment alone
-        key = f"scalestop/{self._run}/{self.name}/{self.watch.batches}/{self.watch.reductions}"
-        return {
-            **self.watch.state_dict(lambda values: _trainer.sum_through_store(key, values, _SAVE_TOGETHER_SECONDS)),
-            "run": self._run,
-            "curve": [[tokens, loss] for tokens, loss in self._curve],
-            "peak_lr": self._steps.peak_rate,
-            "measured_flops_per_second": self._planner.measured if self._planner is not None else None,
-            "fingerprint": self._fingerprint(),
-        }
+        if trainer is not None:
+            self._feed.catch_up(trainer)  # some other callback saves before this one's turn
+        return self._state.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep saved counts until the model's size is known; a checkpoint loaded for testing leaves them alone."""
@@ -494,28 +334,6 @@ class ComputeOptimalStopping(Callback):
 
     def _take_up_state(self) -> None:
         state, self._restored = self._restored, {}
-        if not state or self.watch is None or self._planner is None:
-            return
-        self.watch.meter.load_state_dict(state["meter"])
-        self._run, self._steps.peak_rate = state["run"], state["peak_lr"]
-        self._planner.measured = state["measured_flops_per_second"]
-        self._curve = [(int(tokens), float(loss)) for tokens, loss in state["curve"]]
-        if not state["exact"]:
-            self._reporter.warn(
-                "the checkpoint was saved by one rank alone: its counts since the last reduction are estimates"
-            )
-        for name, now in self._fingerprint().items():
-            before = state["fingerprint"].get(name)
-            if before != now:
-                self._reporter.warn(
-                    f"{name} was {before!r} when this run was saved and is {now!r}; counts go on from there"
-                )
-
-    def _fingerprint(self) -> dict[str, Any]:
-        return {
-            "num_params": self._num_params,
-            "n_counts": self.law.info.n_counts,
-            "law": law_fingerprint(self.law),
-            "flops_per_token": self.cost.model if self.cost else None,
-            "token_rule": self._token_rule,
-        }
+        if state and self._state is not None:
+            for line in self._state.load_state_dict(state):
+                self._reporter.warn(line)

@@ -20,7 +20,7 @@ import toys
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 
-from scalestop import callback as scalestop_callback
+from scalestop import _state
 from scalestop.errors import ScalestopWarning
 
 
@@ -113,7 +113,7 @@ def run(case: dict, folder: Path) -> dict:
     """Train one case on this rank and return what it saw."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.manual_seed(0)
-    scalestop_callback._SAVE_TOGETHER_SECONDS = case.get("patience", 20.0)
+    _state._SAVE_TOGETHER_SECONDS = case.get("patience", 20.0)
     callback = toys.stopping(case["budget"], **{"oversized": "ignore", **case.get("options", {})})
     callbacks = [callback]
     if case.get("saves_alone"):
