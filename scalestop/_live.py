@@ -27,13 +27,12 @@ class LiveRun:
         self._state, self._reporter, self._peak = state, reporter, peak
         self._watch, self._planner = state.watch, state.planner
         self._gate = state.planner.aims.gate
-        self._steps_before = 0
+        self._steps_before = self._watch.meter.optimizer_steps
         self._begun = self._reported = self._watch.usage
         self._stop_saved_at: int | None = None
 
     def begin(self, trainer: Any) -> None:
         """Begin to watch, and see whether the run should begin at all."""
-        self._steps_before = self._watch.meter.optimizer_steps
         self._state.steps.attach(trainer)
         self._watch.start()
         self.look(trainer)

@@ -118,6 +118,16 @@ def test_what_shows_only_in_the_run_is_named_before_its_first_step(trunk, tmp_pa
         train(decay_to(saved(trunk, 40), 9000), tmp_path, Rated())
 
 
+def test_a_branch_that_is_refused_leaves_the_trunks_record_alone(tmp_path):
+    plain = stopping("640 tokens", tolerance=0.0, oversized="ignore")
+    train(plain, tmp_path, Toy())
+    before = plain.record_path.read_text()
+    with pytest.raises(InputError, match=r"returns no scalestop\.BudgetLR"):
+        train(decay_to(plain.checkpoint_path, 9000, law=LAW), tmp_path, Toy(), ckpt_path=plain.checkpoint_path)
+    assert plain.record_path.read_text() == before
+    assert [path.name for path in tmp_path.glob("*.json")] == ["scalestop.json"]
+
+
 def test_the_checkpoint_may_be_one_that_cannot_be_read_by_itself(tmp_path):
     (tmp_path / "shards").mkdir()
     assert decay_to(tmp_path / "shards", 9000).budget.tokens == 9000
