@@ -85,6 +85,7 @@ FLOORS = {
     "report": 7,
     "commands": 8,
     "cli": 8,
+    "__main__": 8,
 }
 THIRD_PARTY = {
     0: set(),

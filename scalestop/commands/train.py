@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -20,15 +19,13 @@ from scalestop.callback import ComputeOptimalStopping
 from scalestop.commands._parser import build, new_parser, parse
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.lab.data import TextData, batch_size_for
-from scalestop.lab.dims import GPTDims, dims_below
+from scalestop.lab.dims import dims_below
 from scalestop.lab.tiny_gpt import TinyGPT
 from scalestop.laws import ScalingLaw, get_law
 from scalestop.planning.allocation import allocate, flops_of
 from scalestop.planning.budget import Budget
 
 DEFAULT_BUDGET = "2e12 FLOPs"
-_HEAD_WIDTH = 16
-"""Channels of a head that suit a small model on a processor."""
 _TINY_GPT = f"{TinyGPT.__module__}.{TinyGPT.__qualname__}"
 _TEXT_DATA = f"{TextData.__module__}.{TextData.__qualname__}"
 
@@ -107,33 +104,12 @@ def fill_in(options: Namespace, budget: Budget, law: ScalingLaw) -> None:
     if model.num_params is None and model.width is None:
         if compute is None:
             raise InputError("model.num_params: a budget in time or money does not say how large the model should be")
-        dims = right_sized(allocate(compute, law).num_params, model.tied, model.vocab_size)
+        # one just above N_opt would spend its FLOPs before it sees D_opt
+        dims = dims_below(allocate(compute, law).num_params, model.tied, model.vocab_size)
         model.width, model.depth, model.num_heads = dims.width, dims.depth, dims.num_heads
     if _names(options.data.class_path, TextData) and data.batch_size is None and compute is not None:
         size = build(lambda: TinyGPT(**model.as_dict())).dims.num_params
         data.batch_size = batch_size_for(compute / (6 * size), data.context)
-
-
-def right_sized(num_params: float, tied: bool = True, vocab_size: int = 256) -> GPTDims:
-    """Return the dims nearest to N_opt from below: a model just above would spend its FLOPs before it sees D_opt.
-
-    Those of `dims_below`, unless they fall out of the tolerance of 10 %; then any even width will do.
-
-    Args:
-        num_params: N_opt.
-        tied: Whether the head is tied.
-        vocab_size: Token values.
-    """
-    best = dims_below(num_params, tied, vocab_size)
-    if best.num_params >= 0.9 * num_params:
-        return best
-    for width in range(best.width, 2 * best.width, 2):
-        fitting = [heads for heads in range(1, width // 2 + 1) if width % (2 * heads) == 0]
-        distance = [abs(math.log(width / heads / _HEAD_WIDTH)) for heads in fitting]
-        dims = GPTDims(width, best.depth, fitting[distance.index(min(distance))], tied, vocab_size)
-        if best.num_params < dims.num_params <= num_params:
-            best = dims
-    return best
 
 
 def _names(class_path: str, cls: type) -> bool:

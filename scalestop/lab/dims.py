@@ -7,7 +7,7 @@ A scaling law speaks of N; a model has a width, a depth and heads. `dims_for` go
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scalestop.errors import InputError
 
@@ -15,6 +15,7 @@ from scalestop.errors import InputError
 # vector register (with heads of 14 attention took 1.5 times as long); with heads of 32 a model of width 64 ended 0.03
 # nats worse (164k parameters, 1e12 FLOPs).
 _GRID = ((0, 16, 4), (32, 16, 8), (64, 16, 16), (128, 32, 16), (512, 64, 64))
+_LEAST_DEPTH = 3
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,13 @@ class GPTDims:
 def dims_for(num_params: int | float, tied: bool = True, vocab_size: int = 256) -> GPTDims:
     """The architecture of about this many parameters in total.
 
-    Three blocks up to 1.5e5 parameters and slowly more from there on: about 7 at 1e7, 17 at 1e9. Among the shapes near
-    that depth the one nearest to the asked-for size is taken: from 1e4 parameters up it is within 18 %, from 1e6 up
-    within 10 %. Read the exact number from `GPTDims.num_params`.
+    Three blocks up to 1.9e5 parameters and slowly more from there on: 7 at 1e7, 17 at 1e9. At that depth it takes the
+    width whose size is nearest to the asked-for one: from 1e4 parameters up it is within 27 %, from 1e6 up within 22 %.
+    Read the exact number from `GPTDims.num_params`.
 
-    Small models have one depth on purpose. With depths of two and three mixed, sizes measured on the standard library
-    did not lie on one curve: at 1e12 FLOPs three blocks of width 24 (27k parameters) ended below two of width 32 (33k).
+    A size has one depth on purpose, though another would often come nearer to it. With depths of two and three mixed,
+    sizes measured on the standard library did not lie on one curve: at 1e12 FLOPs three blocks of width 24 (27k
+    parameters) ended below two of width 32 (33k).
 
     Args:
         num_params: Total parameters wanted, tied weights counted once. `1e5` is fine.
@@ -91,35 +93,21 @@ def dims_for(num_params: int | float, tied: bool = True, vocab_size: int = 256) 
     Raises:
         InputError: If the count is too small for any model of this vocabulary.
     """
-    smallest = GPTDims(_GRID[0][2], 1, 1, tied, vocab_size)
-    if not math.isfinite(num_params) or num_params < 0.9 * smallest.num_params:
-        raise InputError(
-            f"num_params is {num_params}; with a vocabulary of {vocab_size} and {'a tied' if tied else 'an untied'} "
-            f"head the smallest model has {smallest.num_params:,}: ask for at least that"
-        )
-    wanted_depth = 3 * max(1.0, num_params / 1.5e5) ** 0.2
-
-    def cost(dims: GPTDims) -> float:
-        # A size that is 7 % off weighs as much as a depth that is off by a factor of 1.26.
-        size = math.log(dims.num_params / num_params) / 0.07
-        return size**2 + (3 * math.log2(dims.depth / wanted_depth)) ** 2
-
-    best = smallest
-    for depth in range(1, math.ceil(4 * wanted_depth)):
-        width = _width_at(num_params, depth, tied, vocab_size)
-        step = _grid_at(width)[2]
-        for rounded in {math.floor(width / step) * step, math.ceil(width / step) * step} - {0}:
-            best = min(best, GPTDims(rounded, depth, 1, tied, vocab_size), key=cost)
-    return replace(best, num_heads=_heads_for(best.width))
+    depth = _depth_for(num_params, tied, vocab_size)
+    width = _width_at(num_params, depth, tied, vocab_size)
+    step = _grid_at(width)[2]
+    near = {max(step, math.floor(width / step) * step), math.ceil(width / step) * step}
+    found = [GPTDims(rounded, depth, _heads_for(rounded), tied, vocab_size) for rounded in near]
+    return min(found, key=lambda dims: abs(math.log(dims.num_params / num_params)))
 
 
 def dims_below(num_params: int | float, tied: bool = True, vocab_size: int = 256) -> GPTDims:
     """The architecture that comes nearest to this many parameters without exceeding them.
 
     For a model that must not be larger than the optimum: one above it would spend its FLOPs before it has seen D_opt.
-    Widths are finer than in `dims_for`, any even one that can be cut into heads of a good width, and the depth is that
-    of `dims_for`, or one more or less where that comes 2 % nearer. From 1e4 parameters up it is within 18 %, from 1e5
-    up within 12 %.
+    Of the even widths that bring it within 10 %, it takes the widest that can be cut into heads of a good width; the
+    depth is that of `dims_for`, or one off where no width of that depth comes so near. From 3.5e4 parameters up (with
+    a tied head from 1.3e4) one always does.
 
     Args:
         num_params: Most parameters wanted in total, tied weights counted once.
@@ -129,14 +117,45 @@ def dims_below(num_params: int | float, tied: bool = True, vocab_size: int = 256
     Raises:
         InputError: If the count is too small for any model of this vocabulary.
     """
-    usual = dims_for(num_params, tied, vocab_size)
-    found = []
-    for depth in range(max(1, usual.depth - 1), usual.depth + 2):
-        widest = math.floor(_width_at(num_params, depth, tied, vocab_size))
-        width = next((width for width in range(widest - widest % 2, 0, -2) if _has_good_heads(width)), 0)
-        if width:
-            found.append(GPTDims(width, depth, _heads_for(width), tied, vocab_size))
-    return max(found, key=lambda dims: dims.num_params * (1.0 if dims.depth == usual.depth else 0.98))
+    usual = _depth_for(num_params, tied, vocab_size)
+    for depth in (usual, usual + 1, usual - 1):
+        near = []
+        for width in range(_widest(num_params, depth, tied, vocab_size), 0, -2):
+            dims = GPTDims(width, depth, _heads_for(width), tied, vocab_size)
+            if dims.num_params < 0.9 * num_params:
+                break
+            if _head_misfit(dims) < math.log(2):
+                return dims
+            near.append(dims)
+        if near:
+            return min(near, key=_head_misfit)
+    width = _widest(num_params, usual, tied, vocab_size)
+    return GPTDims(width, usual, _heads_for(width), tied, vocab_size)
+
+
+def _widest(num_params: float, depth: int, tied: bool, vocab_size: int) -> int:
+    """The widest even width whose size does not exceed this one."""
+    return max(2, math.floor(_width_at(num_params, depth, tied, vocab_size) / 2) * 2)
+
+
+def smallest_dims(tied: bool = True, vocab_size: int = 256) -> GPTDims:
+    """The smallest architecture that `dims_for` gives.
+
+    Args:
+        tied: Whether the output head is the embedding table itself.
+        vocab_size: Number of token values.
+    """
+    return GPTDims(_GRID[0][2], _LEAST_DEPTH, 1, tied, vocab_size)
+
+
+def _depth_for(num_params: int | float, tied: bool, vocab_size: int) -> int:
+    smallest = smallest_dims(tied, vocab_size)
+    if not math.isfinite(num_params) or num_params < 0.9 * smallest.num_params:
+        raise InputError(
+            f"num_params is {num_params}; with a vocabulary of {vocab_size} and {'a tied' if tied else 'an untied'} "
+            f"head the smallest model has {smallest.num_params:,}: ask for at least that"
+        )
+    return round(_LEAST_DEPTH * max(1.0, num_params / 1.5e5) ** 0.2)
 
 
 def _grid_at(width: float) -> tuple[int, int, int]:
@@ -149,10 +168,13 @@ def _heads_for(width: int) -> int:
     return min(fitting, key=lambda heads: abs(math.log(width / heads / wanted)))
 
 
-def _has_good_heads(width: int) -> bool:
-    """Whether heads can come near the wanted width: 34 channels are one head of 34 or 17 of 2, and neither is good."""
-    wanted, narrow = _grid_at(width)[1], width < _GRID[0][1]
-    return narrow or 0.5 <= width / _heads_for(width) / wanted <= 1.625
+def _head_misfit(dims: GPTDims) -> float:
+    """How far its heads are from the wanted width, in log: 34 channels are one head or 17, and neither is good.
+
+    Models narrower than 32 are one head, and none is better than another.
+    """
+    wanted = _grid_at(dims.width)[1]
+    return 0.0 if dims.width < _GRID[1][0] else abs(math.log(dims.width / dims.num_heads / wanted))
 
 
 def _width_at(num_params: float, depth: int, tied: bool, vocab_size: int) -> float:

@@ -13,7 +13,7 @@ import torch
 
 from scalestop.accounting.params import count_params
 from scalestop.errors import InputError
-from scalestop.lab.dims import GPTDims, dims_for
+from scalestop.lab.dims import GPTDims, dims_for, smallest_dims
 from scalestop.lab.ladder.build import build_model, import_class
 from scalestop.lab.ladder.settings import TINY_GPT, LadderSettings
 
@@ -125,10 +125,12 @@ def size_finder(settings: LadderSettings) -> Callable[[float], Size]:
         with torch.device("meta"):
             return count_params(build_model(settings, sized)).by(counts)
 
+    least = smallest_dims(tied, vocab_size).num_params
+
     def find(num_params: float) -> Size:
         wanted, best = num_params, None
         for _ in range(8):
-            dims = shape_near(wanted, tied, vocab_size)
+            dims = dims_for(max(wanted, least), tied, vocab_size)
             size = Size(count(dims), dims)
             if best is None or _distance(size, num_params) < _distance(best, num_params):
                 best = size
@@ -137,30 +139,6 @@ def size_finder(settings: LadderSettings) -> Callable[[float], Size]:
         return best
 
     return find
-
-
-def shape_near(num_params: float, tied: bool = True, vocab_size: int = 256) -> GPTDims:
-    """Return the shape whose total is nearest to N among those of the depth that its size should have.
-
-    Unlike `dims_for` it never trades depth for a closer N: three blocks up to 1.8e5 parameters, whatever the width.
-    Sizes of mixed depths do not lie on one curve.
-
-    Args:
-        num_params: Total parameters wanted, tied weights once.
-        tied: Whether the head is tied.
-        vocab_size: Token values.
-    """
-    depth = round(3 * max(1.0, num_params / 1.5e5) ** 0.2)
-    best = GPTDims(4, depth, 1, tied, vocab_size)
-    width = 4
-    while True:
-        width += 4 if width < 32 else 8 if width < 64 else 16 if width < 512 else 64
-        dims = GPTDims(width, depth, 1, tied, vocab_size)
-        if dims.num_params * best.num_params > num_params**2:  # past the geometric mean: the last one was nearer
-            break
-        best = dims
-    near = dims_for(best.num_params, tied, vocab_size)  # knows how many heads
-    return near if (near.width, near.depth) == (best.width, best.depth) else best
 
 
 def _distance(size: Size, num_params: float) -> float:
