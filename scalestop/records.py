@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from scalestop.accounting.meter import Usage
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
+from scalestop.planning.allocation import interval_of_run
 from scalestop.planning.planned import Plan
 from scalestop.stopping import StopDecision
 
@@ -189,8 +190,12 @@ def describe_end(
     if loss is not None and not math.isfinite(loss):
         parts.append(f"loss {loss}: the run diverged")
     elif loss is not None:
-        against = f" against {predicted:.3f} predicted ({loss - predicted:+.3f})" if predicted is not None else ""
-        parts.append(f"loss {loss:.3f}{against}")
+        against = f" against {predicted:.3f} predicted ({loss - predicted:+.3f}" if predicted is not None else ""
+        span = interval_of_run(law, plan.num_params, usage.tokens_non_padding) if against else None
+        if span is not None and law.uncertainty is not None and law.uncertainty.knows_scatter:
+            inside = "inside" if span[0] <= loss <= span[1] else "OUTSIDE"
+            against += f", {inside} the 90 % of runs {span[0]:.3f} to {span[1]:.3f}"
+        parts.append(f"loss {loss:.3f}{against}" + (")" if against else ""))
     if decision.overshoot:
         parts.append(f"{decision.overshoot:.2%} past the limit")
     if late_by:

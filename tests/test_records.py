@@ -16,6 +16,7 @@ from toys import C_OPT, D_OPT, LAW, N, strict_json
 from scalestop.accounting.meter import Usage
 from scalestop.accounting.params import ParamCount
 from scalestop.errors import InputError
+from scalestop.laws import get_law
 from scalestop.planning.plan import make_plan
 from scalestop.records import RunRecord, build_record, describe_end, law_fingerprint, record_path
 from scalestop.stopping import decide
@@ -153,6 +154,25 @@ def test_file_of_a_run_is_its_own(tmp_path):
 @pytest.mark.parametrize(("share", "decayed"), [(0.0, True), (0.1, True), (0.11, False), (1.0, False), (None, None)])
 def test_decayed_means_a_tenth_of_the_peak(share, decayed):
     assert record_of(lr_final_share=share).lr_decayed is decayed
+
+
+def test_the_end_says_whether_the_loss_was_to_be_expected():
+    law = get_law("stdlib-bytes")
+    plan = make_plan("3e10 FLOPs", law, 13_424, 256)
+    tokens = plan.stop_tokens
+    usage = Usage(tokens=tokens, tokens_non_padding=tokens, flops=6 * 13_424 * tokens, optimizer_steps=plan.stop_step)
+    low, high = plan.loss_interval
+    for loss, where in (
+        (low + 0.001, "inside"),
+        (high - 0.001, "inside"),
+        (low - 0.001, "OUTSIDE"),
+        (high + 0.001, "OUTSIDE"),
+    ):
+        line = describe_end(plan, law, usage, decide(plan, usage), loss)
+        miss = loss - plan.loss_at_stop
+        assert f"predicted ({miss:+.3f}, {where} the 90 % of runs {low:.3f} to {high:.3f}); " in line
+    bare = replace(law, uncertainty=replace(law.uncertainty, scatter=()))
+    assert f"predicted ({low - plan.loss_at_stop:+.3f}); " in describe_end(plan, bare, usage, decide(plan, usage), low)
 
 
 def test_end_in_words():

@@ -32,7 +32,7 @@ def run(words: Sequence[str]) -> int:
     options = parse(_parser(), words)
     console = _console()
     values = {name: value for name, value in options.as_dict().items() if name not in _NOT_SETTINGS}
-    values["model"] = _class("model", values["model"])
+    values["model"] = _class(values["model"])
     values["data"] = _data(values["data"])
     settings = LadderSettings(**values)
     if options.threads is not None:
@@ -88,16 +88,21 @@ def _console() -> Console:
     return Console(soft_wrap=True, width=max(_LEAST_COLUMNS, Console().width))
 
 
-def _class(what: str, given: Any) -> dict[str, Any]:
-    return {"class_path": given} if isinstance(given, str) else dict(given)
+def _class(given: Any) -> dict[str, Any]:
+    """Read a class: its path, or its path with arguments, which jsonargparse may have put beside the path."""
+    if isinstance(given, str):
+        return {"class_path": given}
+    beside = {name: value for name, value in given.items() if name not in ("class_path", "init_args")}
+    found = {name: value for name, value in given.items() if name not in beside}
+    return {**found, "init_args": {**(given.get("init_args") or {}), **beside}} if beside else found
 
 
 def _data(given: Any) -> dict[str, Any]:
     """Read what `--data` says: a path of text, or a class."""
     if not isinstance(given, str):
-        return dict(given)
+        return _class(given)
     if Path(given).expanduser().exists():
         return {"class_path": TEXT_DATA, "init_args": {"path": str(Path(given).expanduser().resolve())}}
     if "/" in given or "." not in given:
         raise InputError(f"data: no file or folder at {given!r}; give an existing one, or a datamodule's class_path")
-    return _class("data", given)
+    return _class(given)

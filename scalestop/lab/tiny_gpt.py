@@ -21,19 +21,22 @@ from scalestop.schedule import BudgetLR, Shape, check_shares
 
 _EMBEDDING_STD = 0.1
 _ROTARY_BASE = 1_000.0
+_LR_TOKENS = 640
 
 
-def default_lr(width: int) -> float:
-    """AdamW's peak learning rate for a `TinyGPT` of this width: 0.25 / width.
+def default_lr(width: int, tokens_per_step: int = _LR_TOKENS) -> float:
+    """AdamW's peak learning rate for a `TinyGPT`: 0.2 / width · (tokens_per_step / 640)^0.2.
 
     Inverse to the width, as maximal-update parametrisation has it for hidden matrices under Adam (Yang et al. 2022,
-    arXiv 2203.03466). Measured at widths 16 to 64, 3e10 to 1e12 FLOPs and batches of 1 to 16 windows of 128 bytes: it
-    ends within 0.02 nats of the best rate of a grid in factors of two, in one case 0.04. Not measured above width 64.
+    arXiv 2203.03466). Growing with the batch, but far more slowly than its root: measured on the standard library at
+    widths 12 to 64 and batches of 1 to 13 windows of 128 bytes, the best rate times the width grows by batch^0.14 to
+    batch^0.2. A factor of two off costs 0.03 nats. See `examples/stdlib_ladder.md`.
 
     Args:
         width: Channels of the residual stream.
+        tokens_per_step: Tokens of an optimizer step, over all ranks.
     """
-    return 0.25 / width
+    return 0.2 / width * (tokens_per_step / _LR_TOKENS) ** 0.2
 
 
 class TinyGPT(pl.LightningModule):
@@ -53,7 +56,8 @@ class TinyGPT(pl.LightningModule):
         num_heads: Attention heads in each block.
         tied: Whether the output head is the embedding table itself.
         vocab_size: Number of token values; 256 for bytes.
-        lr: Peak learning rate of AdamW; None takes `default_lr(width)`, 0.25 / width.
+        lr: Peak learning rate of AdamW; None takes `default_lr`, with the batch of a datamodule that has
+            `tokens_per_batch`, as `TextData` does.
         weight_decay: AdamW's weight decay on matrices; norms have none.
         warmup: Share of the run in which the rate rises to its peak; see `BudgetLR`. The run's end is where
             `ComputeOptimalStopping` will stop it; without that callback the rate stays at its peak.
@@ -152,6 +156,8 @@ class TinyGPT(pl.LightningModule):
             {"params": matrices, "weight_decay": self.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
+        if self.hparams["lr"] is None:
+            self.lr = default_lr(self.dims.width, self._tokens_per_step())
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.95), fused=True)
         if self.warmup == self.decay == 0:
             return optimizer
@@ -159,6 +165,17 @@ class TinyGPT(pl.LightningModule):
             return optimizer  # nobody knows where the run ends
         schedule = BudgetLR(optimizer, self.warmup, self.decay, self.decay_shape, self.floor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _tokens_per_step(self) -> int:
+        """Tokens of an optimizer step where the data say how many a batch has, else those that the rule is made for."""
+        try:
+            trainer = self.trainer
+        except RuntimeError:  # no Trainer yet
+            return _LR_TOKENS
+        per_batch = getattr(getattr(trainer, "datamodule", None), "tokens_per_batch", None)
+        if per_batch is None:
+            return _LR_TOKENS
+        return int(per_batch) * trainer.world_size * trainer.accumulate_grad_batches
 
 
 class _Block(nn.Module):

@@ -127,6 +127,21 @@ def predict_loss(num_params: Floats, num_tokens: Floats, law: str | Path | Scali
     return get_law(law).loss(num_params, num_tokens)
 
 
+def interval_of_run(law: ScalingLaw, num_params: float, num_tokens: float) -> tuple[float, float] | None:
+    """Return where 90 % of runs of this size and length will end; None for a law without draws.
+
+    Without the scatter of its runs it is the law's own interval; see `Uncertainty.of_new_run`.
+
+    Args:
+        law: The law.
+        num_params: N, counted as the law counts it.
+        num_tokens: D, tokens.
+    """
+    if law.uncertainty is None or not law.has_loss:
+        return None
+    return law.uncertainty.of_new_run(np.asarray(law.drawn().loss(float(num_params), float(num_tokens))))
+
+
 def interval_of_optimum(law: ScalingLaw, flops: float, level: float = 0.9) -> dict[str, tuple[float, float] | None]:
     """Return percentile intervals of N_opt, D_opt and the law's loss there, over its bootstrap draws.
 

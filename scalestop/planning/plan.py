@@ -8,11 +8,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from scalestop.errors import InputError
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
-from scalestop.planning.allocation import allocate, percentile_interval
+from scalestop.planning.allocation import allocate, interval_of_run, percentile_interval
 from scalestop.planning.budget import Budget, BudgetLike, is_amount
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
@@ -197,9 +195,8 @@ def _forecast(plan: Plan, law: ScalingLaw, warnings: list[str]) -> Plan:
     of_run = False
     if law.has_loss and tokens > 0:
         loss = float(law.loss(float(plan.num_params), float(tokens)))
-        if law.uncertainty is not None:
-            drawn = np.asarray(law.drawn().loss(float(plan.num_params), float(tokens)))
-            interval, of_run = law.uncertainty.of_new_run(drawn), law.uncertainty.knows_scatter
+        interval = interval_of_run(law, plan.num_params, tokens)
+        of_run = law.uncertainty is not None and law.uncertainty.knows_scatter
     return replace(
         plan,
         stop_step=steps if plan.tokens_per_step else None,

@@ -1,5 +1,6 @@
 """`scalestop ladder` as a user meets it: real processes."""
 
+import csv
 import json
 import os
 import random
@@ -80,7 +81,7 @@ def test_a_dry_run_prints_the_table_and_leaves_nothing(tmp_path, capsys):
     assert all(float(row[-1].rstrip("%")) > 0 for row in rows)
     for words in (
         "12 pilots spend 2.4e9 FLOPs",
-        "learning rate 0.25 / width^1",
+        "learning rate 0.2 / width^1 at 640 tokens a step, growing as batch^0.2",
         "on 2 workers, at the stated speed",
         "1 held out beside them, for ",
         f"expected accuracy at the target: {PRIOR.loss(*PRIOR.optimal(2e9)):.3f} ± 0.",
@@ -90,13 +91,17 @@ def test_a_dry_run_prints_the_table_and_leaves_nothing(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_config_in_the_repository_is_a_ladder(tmp_path, capsys):
-    path = ROOT / "configs" / "ladder_tiny.yaml"
-    PRIOR.save(tmp_path / "prior.json")
-    words = ["--law", str(tmp_path / "prior.json"), "--flops_per_second", "20 GFLOP/s", "--dry_run"]
-    assert main(["ladder", "--config", str(path), *words]) == 0
+def test_the_config_in_the_repository_is_the_ladder_whose_runs_are_committed(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = ["--flops_per_second", "20 GFLOP/s", "--out", str(tmp_path), "--dry_run"]
+    assert main(["ladder", "--config", "configs/ladder_tiny.yaml", *words]) == 0
     said = capsys.readouterr().out
-    assert "40 pilots" in said and "up to 10 times the dearest pilot's budget" in said
+    assert "50 pilots" in said and "up to 30 times the dearest pilot's budget" in said
+    planned = {(line.split()[0], line.split()[1].replace(",", "")) for line in said.splitlines() if "x3" in line}
+    with (ROOT / "examples" / "stdlib_ladder_runs.csv").open() as file:
+        trained = {(f"{float(row['budget']):.0e}".replace("+", ""), row["params"]) for row in csv.DictReader(file)
+                   if row["shape"].endswith("x3")}  # fmt: skip
+    assert planned == trained
     assert "pilots usually spend" not in said  # at most 20 % of the target's compute
 
 

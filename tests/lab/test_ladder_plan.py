@@ -10,7 +10,6 @@ from scalestop import count_params
 from scalestop.errors import InputError
 from scalestop.lab.ladder.build import build_data, build_model
 from scalestop.lab.ladder.plan import pilot_budgets, plan_ladder
-from scalestop.lab.ladder.sizes import shape_near
 from scalestop.lab.tiny_gpt import default_lr
 
 
@@ -39,7 +38,7 @@ def test_the_rung_is_the_model_that_is_built(tmp_path):
     for rung in {rung.num_params: rung for rung in plan.rungs}.values():
         model = build_model(settings, rung.model_args)
         assert count_params(model).total == rung.num_params
-        assert model.lr == rung.lr == default_lr(rung.width)
+        assert model.lr == rung.lr == default_lr(rung.width, rung.tokens_per_step)
         assert model.dims.width % (2 * model.dims.num_heads) == 0
         data = build_data(settings, rung.data_args)
         assert data.tokens_per_batch == rung.tokens_per_step and data.seed == rung.seed
@@ -56,14 +55,6 @@ def test_sizes_lie_on_both_sides_of_each_optimum_and_are_the_nearest_of_the_grid
         assert all(abs(math.log(n / optimum)) >= farthest for n in every - here)
 
 
-@pytest.mark.parametrize("num_params", [1000, 4e3, 1e4, 33e3, 1e5, 1.7e5, 1e6, 2e7])
-def test_shapes_keep_the_depth_of_their_size_and_come_near_it(num_params):
-    dims = shape_near(num_params)
-    assert dims.depth == round(3 * max(1, num_params / 1.5e5) ** 0.2)
-    if num_params > 2e4:
-        assert dims.num_params == pytest.approx(num_params, rel=0.25)
-
-
 def test_batches_grow_with_the_tokens_or_keep_the_steps(tmp_path):
     grown = plan_ladder(full(tmp_path, target="1e14 FLOPs")).rungs
     ordered = sorted(grown, key=lambda rung: rung.num_tokens)
@@ -78,6 +69,20 @@ def test_budgets_are_a_geometric_row_and_may_be_in_tokens(tmp_path):
     assert [b / a for a, b in itertools.pairwise(found)] == pytest.approx([4.0, 4.0], rel=1e-6)
     in_tokens = pilot_budgets(full(tmp_path, budgets=["100k tokens"]))[0]
     assert float(PRIOR.optimal(float(in_tokens)).num_tokens) == pytest.approx(1e5, rel=1e-6)
+
+
+def test_the_valley_reaches_far_up_both_sides_where_no_pilot_lies(tmp_path):
+    plan = plan_ladder(full(tmp_path, target="1e13 FLOPs", budgets=["3e11", "1e12"], valley="1e12 FLOPs", seeds=[2]))
+    optimum = float(PRIOR.optimal(1e12).num_params)
+    here = [rung for rung in plan.rungs if rung.budget == 10**12 and rung.kind in ("run", "valley")]
+    sizes = sorted({rung.num_params for rung in here})
+    assert sizes[0] == pytest.approx(optimum / 8, rel=0.25) and sizes[-1] == pytest.approx(8 * optimum, rel=0.25)
+    assert all(b / a < 2.2 for a, b in itertools.pairwise(sizes))
+    assert plan.valley and not plan.held_out
+    assert all(rung.held_out and rung.seed == 0 and rung.flops == pytest.approx(1e12, rel=0.01) for rung in plan.valley)
+    assert not {rung.num_params for rung in plan.valley} & {r.num_params for r in plan.pilots if r.budget == 10**12}
+    without = plan_ladder(full(tmp_path, target="1e13 FLOPs", budgets=["3e11", "1e12"], seeds=[2]))
+    assert (plan.pilots, plan.flops) == (without.pilots, without.flops)
 
 
 def test_held_out_runs_are_right_sized_and_no_pilots(tmp_path):

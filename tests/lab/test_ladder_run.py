@@ -10,15 +10,16 @@ import torch
 from lab.ladder_toys import PRIOR, Breaks, Own, Spikes, WideOnesDiverge, micro, path_of, record_of
 from rich.console import Console
 
-from scalestop import RunRecord, get_law
+from scalestop import RunRecord, fit_law, get_law
 from scalestop.errors import InputError
-from scalestop.lab.ladder.finish import finish, fitted_rows, valleys
+from scalestop.lab.ladder.finish import finish, valleys
 from scalestop.lab.ladder.forecast import expected_accuracy
-from scalestop.lab.ladder.plan import plan_ladder
-from scalestop.lab.ladder.rates import check_rates
+from scalestop.lab.ladder.plan import plan_ladder, target_rung
+from scalestop.lab.ladder.rates import check_rates, forecast_rate
 from scalestop.lab.ladder.run import train_rung, with_seconds
 from scalestop.lab.ladder.show import Watcher
 from scalestop.lab.ladder.store import DIVERGED, Ladder
+from scalestop.lab.ladder.table import run_rows
 from scalestop.lab.ladder.work import work
 
 
@@ -63,7 +64,7 @@ def test_a_broken_rung_is_left_for_later_and_goes_on_to_the_same_loss(tmp_path, 
 def test_a_diverged_rung_is_recorded_and_left_out_of_the_fit_by_name(tmp_path):
     ladder = ladder_of(tmp_path, model=path_of(WideOnesDiverge), num_sizes=3, spread=3.0)
     assert work(ladder) == []
-    rows, lost = fitted_rows(ladder)
+    rows, lost = run_rows(ladder)
     assert {record.run for record in lost} == {rung.name for rung in ladder.rungs if rung.width >= 8}
     assert {row["run"] for row in rows} == {rung.name for rung in ladder.rungs if rung.width < 8}
     assert rows and lost
@@ -84,24 +85,30 @@ def test_a_spike_is_a_divergence_too(tmp_path):
 
 
 def test_the_rate_rule_is_held_against_a_sweep_of_the_two_smallest_sizes(tmp_path):
-    ladder = ladder_of(tmp_path, lr_factors=[0.25, 4.0], num_sizes=3)
+    ladder = ladder_of(tmp_path, lr_factors=[0.25, 4.0], num_sizes=3, seeds=[2, 1])
     swept = [rung for rung in ladder.rungs if rung.kind == "sweep"]
     pilots = [rung for rung in ladder.rungs if rung.is_pilot]
     smallest = sorted({rung.num_params for rung in pilots})[:2]
-    assert sorted(rung.num_params for rung in swept) == sorted(smallest * 2)
+    assert sorted(rung.num_params for rung in swept) == sorted(smallest * 4)
     assert {rung.budget for rung in swept} == {min(rung.budget for rung in pilots)}
-    # losses of a known parabola in log rate: the best is 0.1 / width^0.5 at each width, 0.02 nats for a factor of e
+    # losses of a known parabola in log rate, 0.02 nats for a factor of e, and seeds that scatter to both sides
+    best = {rung.width: 0.6 * ladder.settings.lr(rung.width, rung.tokens_per_step) for rung in swept}
     for rung in ladder.rungs:
-        off = math.log(rung.lr / (0.1 / rung.width**0.5))
-        ladder.finish(rung, record_of(rung, loss=2.0 + 0.02 * off**2))
-    first, second, far = check_rates(ladder)
-    for check in (first, second):
-        assert check.rule == pytest.approx(0.25 / check.width)
-        assert check.best == pytest.approx(0.1 / check.width**0.5) and not check.at_edge
+        off = math.log(rung.lr / best.get(rung.width, rung.lr))
+        ladder.finish(rung, record_of(rung, loss=2.0 + 0.02 * off**2 + (0.1 if rung.seed else -0.1), seed=rung.seed))
+    checks = check_rates(ladder)
+    assert [check.width for check in checks] == sorted(best)
+    for check in checks:
+        assert check.best == pytest.approx(best[check.width]) and not check.at_edge
+        assert check.ratio == pytest.approx(1 / 0.6)
         assert check.cost == pytest.approx(0.02 * math.log(check.rule / check.best) ** 2)
-    assert far.cost is None and far.best == pytest.approx(0.1 / far.width**0.5)
-    assert "extrapolated" in str(far) and f"{far.best:.2g}" in str(far)
-    assert not {rung.name for rung in swept} & {row["run"] for row in fitted_rows(ladder)[0]}
+    target = target_rung(ladder.settings)
+    assert target.flops == pytest.approx(ladder.target_flops, rel=0.05)
+    far = forecast_rate(checks, target)
+    assert far.best == pytest.approx(0.6 * target.lr) and far.extremes == pytest.approx((far.best, far.best))
+    assert f"{far.best:.2g}" in str(far) and str(target.width) in str(far)
+    fitted = {row["run"] for row in run_rows(ladder)[0] if not row["held_out"]}
+    assert fitted == {rung.name for rung in pilots}
 
 
 def test_a_best_rate_beyond_those_tried_is_said_to_be_at_the_edge(tmp_path):
@@ -145,8 +152,13 @@ def test_branches_come_from_one_trunk_and_end_at_their_own_tokens(tmp_path):
         assert record.usage["optimizer_steps"] == branch.steps
         assert record.lr_decayed
         assert record.loss < found[trunk.name].loss or branch.num_tokens < trunk.num_tokens
-    rows, _ = fitted_rows(ladder)
-    assert [row["run"] for row in rows] == [trunk.name] * 2  # one run to the bootstrap
+    rows, _ = run_rows(ladder)
+    fitted = [row for row in rows if not row["held_out"]]
+    assert [row["run"] for row in fitted] == [trunk.name] * 2  # one run to the bootstrap
+    # what was spent is the table's sum: the trunk's tokens count once
+    assert sum(row["new_flops"] for row in rows) == 6 * trunk.num_params * (
+        trunk.num_tokens + sum(branch.num_tokens - branch.start_tokens for branch in ladder.branches(trunk.name))
+    )
 
 
 def test_a_branch_of_a_diverged_trunk_has_diverged(tmp_path):
@@ -226,7 +238,7 @@ def test_the_ladder_ends_in_a_law_a_picture_and_a_forecast(tmp_path):
     fit = finish(ladder, console)
     said = console.file.getvalue()
     law = get_law(ladder.folder / "law.json")
-    assert law.constants == fit.law.constants if hasattr(law, "constants") else law.E == fit.law.E
+    assert law.E == fit.law.E
     assert (ladder.folder / "fit.png").read_bytes().startswith(b"\x89PNG")
     data = json.loads((ladder.folder / "forecast.json").read_text())
     assert data["target_flops"] == 2e9
@@ -239,8 +251,42 @@ def test_the_ladder_ends_in_a_law_a_picture_and_a_forecast(tmp_path):
     assert outcome["forecast"] == pytest.approx(law.loss(rung.num_params, rung.num_tokens))
     assert len(fit.table) == 9  # the held-out run is not among them
     assert rung.name not in fit.table.run and math.isfinite(fit.objective)
-    for word in ("held out: ", "forecast for 2e9 FLOPs", "scalestop train --law", "9 runs"):
+    for word in ("held out: ", "forecast for 2e9 FLOPs", "scalestop train --law", "9 runs", "runs.csv"):
         assert word in said
+    # the table alone gives the same law; and the law says of what text and recipe it is
+    again = fit_law(ladder.folder / "runs.csv", bootstrap=20)
+    assert again.law.constants == fit.law.constants and len(again.table) == 9
+    text, recipe = law.info.notes[-2:]
+    assert "sha256" in text and "python-stdlib" in text
+    assert recipe.startswith("Recipe: scalestop.lab.tiny_gpt.TinyGPT") and "learning rate 0.2 / width" in recipe
+
+
+def test_runs_on_two_texts_make_no_ladder(tmp_path):
+    ladder = ladder_of(tmp_path)
+    first, second, *_ = ladder.rungs
+    assert train_rung(ladder, first) is not None
+    kept = ladder.text()
+    assert kept["source"] == "python-stdlib" and len(kept["sha256"]) == 64
+    ladder.keep_text({**kept, "source": "the same text, elsewhere"})
+    (ladder.folder / "text.json").write_text(json.dumps({**kept, "sha256": "0" * 64}))
+    with pytest.raises(InputError, match=r"data: the earlier runs in .* were trained on another text: sha256 was '000"):
+        train_rung(ladder, second)
+    assert not ladder.is_done(second)
+
+
+def test_the_valley_is_measured_and_not_fitted(tmp_path):
+    ladder = ladder_of(tmp_path, num_sizes=3, budgets=["1e9", "3e9", "9e9"], spread=2.0, valley="3e9", target="9e10")
+    for rung in ladder.rungs:
+        ladder.finish(rung, record_of(rung, loss=float(PRIOR.loss(rung.num_params, rung.num_tokens)), seed=rung.seed))
+    console = Console(file=io.StringIO(), width=200)
+    fit = finish(ladder, console)
+    far = {rung.name for rung in ladder.rungs if rung.kind == "valley"}
+    assert far and not far & set(fit.table.run) and "held out" not in console.file.getvalue()
+    (found,) = [valley for valley in valleys(ladder, fit) if valley.budget == 3 * 10**9]
+    sizes = [rung.num_params for rung in ladder.rungs if rung.budget == 3 * 10**9]
+    assert len(sizes) == 3 + len(far) and min(sizes) <= found.best_params <= max(sizes)
+    rows = {row["run"]: row for row in run_rows(ladder)[0]}
+    assert all(rows[name]["held_out"] and rows[name]["kind"] == "valley" for name in far)
 
 
 @pytest.mark.slow

@@ -120,7 +120,7 @@ def test_a_ladder_can_grow_but_not_change_how_it_trains(tmp_path):
     assert done.name in {rung.name for rung in grown.rungs} and grown.is_done(done)
     with pytest.raises(InputError) as error:
         Ladder.open(plan_ladder(micro(tmp_path, lr_scale=0.5)))
-    assert "lr_scale was 0.25 and is 0.5" in str(error.value)
+    assert "lr_scale was 0.2 and is 0.5" in str(error.value)
     assert "choose another folder" in str(error.value)
 
 

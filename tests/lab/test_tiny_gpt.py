@@ -156,9 +156,21 @@ def test_only_matrices_decay():
     assert counted == tiny().dims.num_params
 
 
-def test_rate_follows_the_width_unless_given():
-    assert tiny().lr == default_lr(16) == 0.25 / 16
-    assert tiny(lr=1e-3).lr == 1e-3
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_rate_follows_the_width_and_the_batch_unless_given(tmp_path, accumulate):
+    def peak(model, batch_size, **options):
+        trainer = fit(
+            tmp_path, model, TextData(batch_size=batch_size, context=64, val_tokens=1024), max_steps=1, **options
+        )
+        return trainer.optimizers[0].param_groups[0]["lr"]
+
+    constant = {"warmup": 0.0, "decay": 0.0}
+    for batch_size in (2, 10):
+        found = peak(tiny(**constant), batch_size, accumulate_grad_batches=accumulate)
+        assert found == pytest.approx(0.2 / 16 * (batch_size * 64 * accumulate / 640) ** 0.2)
+        assert found == default_lr(16, batch_size * 64 * accumulate)
+    assert peak(tiny(lr=1e-3, **constant), 2) == 1e-3
+    assert default_lr(16) == 0.2 / 16
 
 
 def test_learns_and_ends_with_the_rate_decayed(tmp_path):

@@ -37,7 +37,8 @@ def test_the_interval_says_whose_it_is():
         known = replace(law, uncertainty=replace(law.uncertainty, scatter=scatter))
         plan = make_plan("3e10 FLOPs", known, 13_424, 256)
         low, high = plan.loss_interval
-        words = f"{plan.loss_at_stop:.3f} nats/token (90 %{{}}: {low:.3f} to {high:.3f}) predicted, +0.010 against"
+        off = plan.loss_at_stop - plan.loss_at_optimum
+        words = f"{plan.loss_at_stop:.3f} nats/token (90 %{{}}: {low:.3f} to {high:.3f}) predicted, {off:+.3f} against"
         said[len(scatter)] = rows(plan)["loss there"], words
     text, words = said[0]
     assert text.startswith(words.format(""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -14,9 +14,13 @@ from rich.markup import escape
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting import LawFit, backtest, fit_law
 from scalestop.fitting.command import constants_table, optimum_table
-from scalestop.lab.ladder.rates import check_rates
+from scalestop.lab.ladder.plan import target_rung
+from scalestop.lab.ladder.rates import check_rates, forecast_rate
 from scalestop.lab.ladder.rung import Rung
-from scalestop.lab.ladder.store import DIVERGED, Ladder, write_whole
+from scalestop.lab.ladder.show import describe_recipe
+from scalestop.lab.ladder.store import Ladder, write_whole
+from scalestop.lab.ladder.table import run_rows, write_table
+from scalestop.laws import ScalingLaw
 from scalestop.planning.plan import make_plan
 from scalestop.records import RunRecord
 from scalestop.report.fit_plot import plot_fit
@@ -58,36 +62,6 @@ class Outcome:
         )
 
 
-def fitted_rows(ladder: Ladder) -> tuple[list[dict[str, Any]], list[RunRecord]]:
-    """Return the finished pilots as rows for `fit_law`, and those that diverged.
-
-    Branches of one trunk share its noise, and so are one run to the bootstrap.
-    """
-    rows, diverged = [], []
-    for rung in ladder.rungs:
-        if not rung.is_pilot or (record := ladder.record(rung)) is None:
-            continue
-        if record.stop_reason == DIVERGED:
-            diverged.append(record)
-        else:
-            rows.append(_row(rung, record))
-    return rows, diverged
-
-
-def _row(rung: Rung, record: RunRecord) -> dict[str, Any]:
-    return {
-        "run": rung.trunk or rung.name,
-        "num_params": record.num_params,
-        "num_tokens": record.num_tokens,
-        "flops": record.flops,
-        "loss": record.loss,
-        "seed": record.seed,
-        "n_counts": record.n_counts,
-        "lr_decayed": record.lr_decayed,
-        "unique_tokens": record.unique_tokens,
-    }
-
-
 def finish(ladder: Ladder, console: Console) -> LawFit:
     """Fit the ladder's records; print, save and draw the law, its backtest, the forecast and the target's plan.
 
@@ -99,11 +73,13 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
         InputError: If the finished runs do not determine a law.
     """
     settings, folder = ladder.settings, ladder.folder
-    rows, diverged = fitted_rows(ladder)
+    every, diverged = run_rows(ladder)
+    rows = [row for row in every if not row["held_out"]]
     pilots = [rung for rung in ladder.rungs if rung.is_pilot]
-    for lost in diverged:
-        console.print(f"left out: {lost.run} {lost.message}", style="yellow", highlight=False, soft_wrap=True)
-    missing = len(pilots) - len(rows) - len(diverged)
+    lost = {gone.run for gone in diverged}
+    for gone in diverged:
+        console.print(f"left out: {gone.run} {gone.message}", style="yellow", highlight=False, soft_wrap=True)
+    missing = len(pilots) - len(rows) - sum(rung.name in lost for rung in pilots)
     if missing:
         console.print(f"{missing} of {len(pilots)} pilots are not done yet", style="yellow", highlight=False)
     if not rows:
@@ -120,24 +96,45 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     if tested is not None:
         console.print("[bold]backtest[/]: fitted on the cheap pilots, predicting the dear ones")
         console.print(str(tested), highlight=False, markup=False)
-    law_path = fit.law.save(folder / "law.json")
+    law = with_origin(fit.law, ladder)
+    law_path, table_path = law.save(folder / "law.json"), write_table(ladder)
     plot_fit(fit, folder / "fit.png")
     outcomes = [
-        _outcome(fit, rung, record) for rung in ladder.rungs if rung.held_out and (record := _ended(ladder, rung))
+        _outcome(fit, rung, record)
+        for rung in ladder.rungs
+        if rung.held_out and rung.kind == "run" and (record := _ended(ladder, rung))
     ]
     checks = check_rates(ladder)
-    data = {**forecast(ladder, fit, outcomes), "learning_rates": [asdict(check) for check in checks]}
+    far = forecast_rate(checks, target_rung(settings)) if checks else None
+    rates = [asdict(check) for check in checks], asdict(far) if far else None
+    data = {**forecast(ladder, fit, outcomes), "learning_rates": rates[0], "target_learning_rate": rates[1]}
     write_whole(folder / "forecast.json", json.dumps(data, indent=2) + "\n")
-    say = [*map(str, valleys(ladder, fit)), *map(str, checks), describe_forecast(data)]
+    say = [*map(str, valleys(ladder, fit)), *map(str, checks)]
+    say += [*([str(far)] if far else []), describe_forecast(data)]
     say += [f"held out: {outcome}" for outcome in outcomes]
     say += [
-        f"saved: {law_path}, {folder / 'fit.png'}, {folder / 'forecast.json'}",
+        f"saved: {law_path}, {table_path}, {folder / 'fit.png'}, {folder / 'forecast.json'}",
         f"next: scalestop train --law {law_path} --budget '{settings.target}'",
-        str(make_plan(ladder.target_flops, fit.law)),
+        str(make_plan(ladder.target_flops, law)),
     ]
     for line in say:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return fit
+
+
+def with_origin(law: ScalingLaw, ladder: Ladder) -> ScalingLaw:
+    """Return the law with the text and the recipe of its runs in its notes: with others it would be another law.
+
+    Args:
+        law: The ladder's law.
+        ladder: The ladder.
+    """
+    settings = ladder.settings
+    notes = []
+    if text := ladder.text():
+        notes.append("Text: " + ", ".join(f"{name} {value}" for name, value in text.items() if value is not None) + ".")
+    notes.append(f"Recipe: {settings.model['class_path']}, context {settings.context}, {describe_recipe(settings)}.")
+    return replace(law, info=replace(law.info, notes=law.info.notes + tuple(notes)))
 
 
 def _ended(ladder: Ladder, rung: Rung) -> RunRecord | None:
@@ -193,7 +190,7 @@ def valleys(ladder: Ladder, fit: LawFit) -> list[Valley]:
     """Return each budget's measured valley against the law's optimum; budgets of at least three sizes."""
     losses: dict[int, dict[int, list[float]]] = {}
     for rung in ladder.rungs:
-        record = _ended(ladder, rung) if rung.is_pilot else None
+        record = _ended(ladder, rung) if rung.is_pilot or rung.kind == "valley" else None
         if record is not None and record.loss is not None:
             losses.setdefault(rung.budget, {}).setdefault(rung.num_params, []).append(record.loss)
     found = []

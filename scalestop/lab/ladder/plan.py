@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,7 +40,12 @@ class LadderPlan:
     @property
     def held_out(self) -> tuple[Rung, ...]:
         """The runs that the forecast is held against."""
-        return tuple(rung for rung in self.rungs if rung.held_out)
+        return tuple(rung for rung in self.rungs if rung.held_out and rung.kind == "run")
+
+    @property
+    def valley(self) -> tuple[Rung, ...]:
+        """The runs far up both sides of one budget's optimum, which the fit may not see either."""
+        return tuple(rung for rung in self.rungs if rung.kind == "valley")
 
     @property
     def flops(self) -> int:
@@ -88,11 +93,39 @@ def plan_ladder(settings: LadderSettings) -> LadderPlan:
     for amount in settings.held_out:
         flops = flops_of(Budget.parse(amount), prior)
         rungs.append(maker.run(flops, find(float(prior.optimal(float(flops)).num_params)), 0, held_out=True))
-    rungs.sort(key=lambda r: (r.held_out, r.kind == "trunk", r.kind == "sweep", r.budget, r.num_params, r.seed, r.lr))
+    rungs += _valley(maker, rungs, find)
+    order = ("run", "branch", "trunk", "sweep", "valley")
+    rungs.sort(key=lambda r: (r.held_out, order.index(r.kind), r.budget, r.num_params, r.seed, r.lr))
     names = [rung.name for rung in rungs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"budgets: {', '.join(twice)} would be trained twice; give budgets further apart")
     return LadderPlan(settings, settings.target_flops, tuple(rungs))
+
+
+def target_rung(settings: LadderSettings) -> Rung:
+    """Return the target run as the ladder would train it."""
+    optimum = float(settings.prior.optimal(float(settings.target_flops)).num_params)
+    return _Maker(settings).run(settings.target_flops, size_finder(settings)(optimum), 0, held_out=True)
+
+
+def _valley(maker: _Maker, rungs: Sequence[Rung], find: Callable[[float], Size]) -> list[Rung]:
+    """Return runs at one budget from far below the optimum to far above it, where no pilot of that budget lies."""
+    settings = maker.settings
+    if settings.valley is None:
+        return []
+    flops = flops_of(Budget.parse(settings.valley), settings.prior)
+    optimum = float(settings.prior.optimal(float(flops)).num_params)
+    trained = [rung.num_params for rung in rungs if rung.is_pilot and rung.budget == flops]
+    step = 2 * math.log(settings.spread) / max(settings.num_sizes - 1, 1)
+    count = math.ceil(math.log(settings.valley_spread) / step)
+    wanted = [optimum * settings.valley_spread ** (i / count) for i in range(-count, count + 1)]
+    near = step / 2
+    sizes = {size.num_params: size for size in map(find, wanted)}
+    return [
+        maker.run(flops, size, 0, kind="valley", held_out=True)
+        for n, size in sorted(sizes.items())
+        if all(abs(math.log(n / other)) > near for other in trained)
+    ]
 
 
 def pilot_budgets(settings: LadderSettings) -> list[int]:
@@ -106,11 +139,11 @@ def pilot_budgets(settings: LadderSettings) -> list[int]:
     seeds = [settings.seeds[min(i, len(settings.seeds) - 1)] for i in range(settings.num_budgets)]
     weights = [settings.budget_ratio**i for i in range(settings.num_budgets)]
     runs = [weight * count * settings.num_sizes for weight, count in zip(weights, seeds, strict=True)]
-    runs.append(min(_SWEPT_SIZES, settings.num_sizes) * len(_swept_factors(settings)))
+    runs.append(min(_SWEPT_SIZES, settings.num_sizes) * len(_swept_factors(settings)) * seeds[0])
     return [round(total * weight / sum(runs)) for weight in weights]
 
 
-def _size_grid(settings: LadderSettings, optima: Sequence[float], find: Any) -> list[Size]:
+def _size_grid(settings: LadderSettings, optima: Sequence[float], find: Callable[[float], Size]) -> list[Size]:
     """Return sizes evenly spread in log N, the same ones for every budget, from below the least to above the greatest.
 
     Shared sizes give curves of constant N as well as of constant C, and let one trunk serve several budgets.
@@ -133,13 +166,14 @@ def _swept_factors(settings: LadderSettings) -> tuple[float, ...]:
 
 
 def _sweep(maker: _Maker, cells: Sequence[tuple[int, Size, int]]) -> list[Rung]:
-    """Return runs at other learning rates: the two smallest sizes at the cheapest budget."""
+    """Return runs at other learning rates: the two smallest sizes at the cheapest budget, with each of its seeds."""
     cheapest = min(flops for flops, _, _ in cells)
     sizes = {size.num_params: size for flops, size, _ in cells if flops == cheapest}
     return [
-        maker.run(cheapest, sizes[n], 0, lr_factor=factor)
+        maker.run(cheapest, sizes[n], seed, lr_factor=factor)
         for n in sorted(sizes)[:_SWEPT_SIZES]
         for factor in _swept_factors(maker.settings)
+        for seed in range(maker.settings.seeds[0])
     ]
 
 
@@ -159,10 +193,10 @@ class _Maker:
             samples = num_tokens / (settings.steps * settings.context)
         return max(1, round(samples / settings.batches_per_step))
 
-    def run(self, flops: int, size: Size, seed: int, *, held_out: bool = False, lr_factor: float | None = None) -> Rung:
+    def run(self, flops: int, size: Size, seed: int, *, lr_factor: float | None = None, **more: Any) -> Rung:
         """Return an independent run that spends a budget on a size."""
         batch_size = self.batch_size(flops / (6 * size.num_params))
-        return self.make(flops, size, seed, batch_size, lr_factor, held_out=held_out)
+        return self.make(flops, size, seed, batch_size, lr_factor, **more)
 
     def make(
         self, flops: int, size: Size, seed: int, batch_size: int, lr_factor: float | None = None, **more: Any
@@ -178,7 +212,7 @@ class _Maker:
                 f"or a smaller context or spread"
             )
         num_tokens = steps * tokens_per_step
-        lr = settings.lr_scale / size.dims.width**settings.lr_power * (lr_factor or 1.0)
+        lr = settings.lr(size.dims.width, tokens_per_step) * (lr_factor or 1.0)
         name = f"{flops:.2e}-n{size.num_params}-s{seed}".replace("e+", "e")
         if lr_factor is not None:
             more, name = {**more, "kind": "sweep"}, f"{name}-lr{lr_factor:g}x"

@@ -1,68 +1,104 @@
-"""How far the learning-rate rule is off: the smallest sizes at other rates, extrapolated to the target's width."""
+"""How far the learning-rate rule is off: the smallest sizes at other rates, extrapolated to the target's."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from scalestop.lab.ladder.rung import Rung
-from scalestop.lab.ladder.sizes import shape_near
 from scalestop.lab.ladder.store import Ladder
 
 
 @dataclass(frozen=True)
 class RateCheck:
-    """The rule against the best rate measured, or extrapolated, at one width."""
+    """The rule against the best rate measured at one size."""
 
     width: int
     """Channels."""
     rule: float
     """The rate that the rule gives."""
     best: float
-    """The lowest point of a parabola through loss against log rate; for `cost` None, the line through two widths."""
-    cost: float | None
-    """What the rule costs by that parabola, nats per token; None where nothing was measured."""
+    """The lowest point of a parabola through loss against log rate; the best rate tried where there is none."""
+    cost: float
+    """What the rule costs against it, nats per token."""
     at_edge: bool = False
     """Whether the best rate lies at or beyond the least or greatest that was tried."""
 
+    @property
+    def ratio(self) -> float:
+        """The rule's rate over the best."""
+        return self.rule / self.best
+
     def __str__(self) -> str:
-        off = f"{self.rule / self.best:.2g} times the best, {self.best:.2g}"
-        if self.cost is None:
-            return (
-                f"learning rate at width {self.width}, extrapolated to the target: the rule's {self.rule:.2g} is {off}"
-            )
         edge = ", at the edge of what was tried" if self.at_edge else ""
-        said = f"learning rate at width {self.width}: the rule's {self.rule:.2g} is {off}{edge}"
-        return f"{said}; that costs {self.cost:.4f} nats"
+        return (
+            f"learning rate at width {self.width}: the rule's {self.rule:.2g} is {self.ratio:.2g} times the best, "
+            f"{self.best:.2g}{edge}; that costs {self.cost:.4f} nats"
+        )
+
+
+@dataclass(frozen=True)
+class RateForecast:
+    """What the checks say of the rule at the target's size.
+
+    The rule's shape is taken as it is and its scale is measured: two neighbouring sizes cannot tell an exponent, and a
+    line through them would multiply their noise.
+    """
+
+    flops: int
+    """The target's compute, FLOPs."""
+    width: int
+    """The target's width, channels."""
+    rule: float
+    """The rate that the rule gives there."""
+    best: float
+    """The rate that the checks' mean gives there."""
+    extremes: tuple[float, float]
+    """The same by the lowest check alone, and by the highest."""
+
+    def __str__(self) -> str:
+        low, high = self.extremes
+        return (
+            f"learning rate at the target's width {self.width}, by the mean of these: {self.best:.2g} ({low:.2g} to "
+            f"{high:.2g} by single sizes) against the rule's {self.rule:.2g}"
+        )
 
 
 def check_rates(ladder: Ladder) -> list[RateCheck]:
-    """Return the rule against the swept rates, and, from two widths on, extrapolated to the target's width.
+    """Return the rule against the swept rates, for each width that was swept.
 
     Args:
         ladder: The ladder, its sweep trained; what is not done or has diverged is left out.
     """
-    settings = ladder.settings
     checks = []
     for width in sorted({rung.width for rung in ladder.rungs if rung.kind == "sweep"}):
-        losses = _losses(ladder, width)
-        rule = settings.lr_scale / width**settings.lr_power
+        losses, rule = _losses(ladder, width)
         if len(losses) >= 3 and any(math.isclose(rate, rule) for rate in losses):
             checks.append(_check(width, rule, losses))
-    if len(checks) >= 2:
-        first, last = checks[0], checks[-1]
-        power = math.log(first.best / last.best) / math.log(last.width / first.width)
-        best = settings.prior.optimal(float(ladder.target_flops))
-        width = shape_near(float(best.num_params)).width
-        rule = settings.lr_scale / width**settings.lr_power
-        checks.append(RateCheck(width, rule, last.best * (last.width / width) ** power, None))
     return checks
 
 
-def _losses(ladder: Ladder, width: int) -> dict[float, float]:
-    """Return the loss by rate: the sweep's, and that of the independent pilot of the same budget and seed."""
+def forecast_rate(checks: Sequence[RateCheck], target: Rung) -> RateForecast:
+    """Return what the checks say of the rule at the target's size.
+
+    Args:
+        checks: What `check_rates` found; at least one.
+        target: The target run as the ladder would train it.
+    """
+    scales = [1 / check.ratio for check in checks]
+    mean = math.exp(sum(map(math.log, scales)) / len(scales))
+    rule = target.lr
+    return RateForecast(target.flops, target.width, rule, rule * mean, (rule * min(scales), rule * max(scales)))
+
+
+def _losses(ladder: Ladder, width: int) -> tuple[dict[float, float], float]:
+    """Return the mean loss over seeds by rate, and the rule's rate.
+
+    Those of the sweep, and of the independent pilots of the same budget, size and seeds.
+    """
     swept = [rung for rung in ladder.rungs if rung.kind == "sweep" and rung.width == width]
     alike = {(rung.budget, rung.num_params, rung.seed) for rung in swept}
 
@@ -71,8 +107,14 @@ def _losses(ladder: Ladder, width: int) -> dict[float, float]:
             rung.kind == "run" and not rung.held_out and (rung.budget, rung.num_params, rung.seed) in alike
         )
 
-    records = {rung.lr: ladder.record(rung) for rung in ladder.rungs if belongs(rung)}
-    return {rate: record.loss for rate, record in records.items() if record is not None and record.loss is not None}
+    found: dict[float, list[float]] = {}
+    for rung in ladder.rungs:
+        record = ladder.record(rung) if belongs(rung) else None
+        if record is not None and record.loss is not None:
+            found.setdefault(rung.lr, []).append(record.loss)
+    most = max(map(len, found.values()), default=0)
+    means = {rate: sum(losses) / len(losses) for rate, losses in found.items() if len(losses) == most}
+    return means, ladder.settings.lr(width, swept[0].tokens_per_step)
 
 
 def _check(width: int, rule: float, losses: dict[float, float]) -> RateCheck:

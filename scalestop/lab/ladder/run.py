@@ -72,6 +72,9 @@ def train_rung(ladder: Ladder, rung: Rung) -> RunRecord | None:
     with _quiet():
         pl.seed_everything(rung.seed, verbose=False)
         model, data = build_model(settings, rung.model_args), build_data(settings, rung.data_args)
+        corpus = getattr(data, "corpus", None)
+        if corpus is not None and hasattr(corpus, "describe"):
+            ladder.keep_text(corpus.describe())
         stopping = _stopping(ladder, rung)
         guard = DivergenceGuard(settings.spike, rung.steps)
         saver = ResumePoints(
@@ -91,7 +94,6 @@ def train_rung(ladder: Ladder, rung: Rung) -> RunRecord | None:
     if not trainer.is_global_zero:
         return None
     record = RunRecord.load(work / FILE_NAME)
-    corpus = getattr(data, "corpus", None)
     unique = None if corpus is None else len(corpus.train)
     record = replace(record, run=rung.name, unique_tokens=record.unique_tokens or unique)
     how = guard.diverged

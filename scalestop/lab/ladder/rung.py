@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-Kind = Literal["run", "trunk", "branch", "sweep"]
+Kind = Literal["run", "trunk", "branch", "sweep", "valley"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Rung:
     width: int
     """Channels."""
     kind: Kind = "run"
-    """An independent run, a constant-rate trunk, a decay branch off one, or a run at another learning rate."""
+    """An independent run, a constant-rate trunk, a decay branch off one, a run at another rate, one far off N_opt."""
     held_out: bool = False
     """Whether the fit may not see it."""
     trunk: str | None = None

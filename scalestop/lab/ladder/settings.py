@@ -27,6 +27,8 @@ GRID = (
     "spread",
     "seeds",
     "held_out",
+    "valley",
+    "valley_spread",
     "law",
     "lr_factors",
 )
@@ -50,6 +52,10 @@ class LadderSettings:
         seeds: Runs of each rung at the cheapest budget, the next one, and so on; the last number repeats.
         held_out: Budgets of runs that the fit does not see and that the forecast is held against; each at the optimum
             that `law` expects.
+        valley: A budget at which sizes far up both sides of the optimum are trained as well, one run each; the fit does
+            not see them. They show the whole valley, and how near its floor the law's choice lies. None for no such
+            runs.
+        valley_spread: The smallest of those is N_opt/valley_spread, the largest N_opt·valley_spread.
         law: Prior law, by name or file: it places the sizes, and nothing else.
         noise: Scatter of a run about its law that the expected accuracy assumes, as a share of the loss.
         out: The ladder's folder.
@@ -63,12 +69,14 @@ class LadderSettings:
         trainer: More arguments for the Trainer.
         context: Tokens in a sample, by which a batch in tokens becomes a batch size.
         steps: Optimizer steps of each run; None lets the batch grow as D^0.6 (see `batch_size_for`).
-        lr_scale: The peak learning rate is lr_scale / width^lr_power.
+        lr_scale: The peak learning rate is lr_scale / width^lr_power · (tokens of a step / lr_tokens)^lr_batch_power.
         lr_power: How the rate falls with the width.
+        lr_batch_power: How it grows with the batch.
+        lr_tokens: Tokens of the optimizer step for which lr_scale is meant.
         warmup: Share of each run in which the rate rises.
         decay: Share of each run, at its end, in which it falls.
-        lr_factors: Multiples of the rule's rate at which the two smallest sizes are trained once more, at the cheapest
-            budget, to see how far the rule is off; none for no such check.
+        lr_factors: Multiples of the rule's rate at which the two smallest sizes are trained as well, at the cheapest
+            budget with each of its seeds, to see how far the rule is off; none for no such check.
         trunk: Train one constant-rate trunk for each size, and a decay branch off it for each budget.
         spike: A run has diverged if its smoothed training loss rises to this many times its lowest.
         checkpoint_seconds: Seconds between two checkpoints of a running rung.
@@ -88,6 +96,8 @@ class LadderSettings:
     spread: float = 3.0
     seeds: Sequence[int] = (2, 2, 1)
     held_out: Sequence[str | float] = ()
+    valley: str | float | None = None
+    valley_spread: float = 8.0
     law: str = "stdlib-bytes"
     noise: float = 0.005
     out: str = "runs/ladder"
@@ -99,8 +109,10 @@ class LadderSettings:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     context: int = 128
     steps: int | None = None
-    lr_scale: float = 0.25
+    lr_scale: float = 0.2
     lr_power: float = 1.0
+    lr_batch_power: float = 0.2
+    lr_tokens: float = 640.0
     warmup: float = 0.1
     decay: float = 0.5
     lr_factors: Sequence[float] = (0.5, 2.0)
@@ -116,10 +128,10 @@ class LadderSettings:
                 raise InputError(f"{name}: must be at least 1; got {getattr(self, name)!r}")
         if not 0 < self.share <= 1:
             raise InputError(f"share: of the target's FLOPs, above 0 and at most 1, such as 0.15; got {self.share!r}")
-        for name in ("budget_ratio", "spread", "spike"):
+        for name in ("budget_ratio", "spread", "valley_spread", "spike"):
             if not 1 < getattr(self, name) < math.inf:
                 raise InputError(f"{name}: a factor above 1; got {getattr(self, name)!r}")
-        for name in ("lr_scale", "checkpoint_seconds", "noise"):
+        for name in ("lr_scale", "lr_tokens", "checkpoint_seconds", "noise"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name}: must be positive and finite; got {getattr(self, name)!r}")
         if any(not 0 < factor < math.inf or factor == 1 for factor in self.lr_factors):
@@ -153,6 +165,10 @@ class LadderSettings:
     def target_flops(self) -> int:
         """The target's compute, FLOPs."""
         return flops_of(Budget.parse(self.target), self.prior)
+
+    def lr(self, width: int, tokens_per_step: int) -> float:
+        """The rule's peak learning rate for a width and the tokens of an optimizer step."""
+        return self.lr_scale / width**self.lr_power * (tokens_per_step / self.lr_tokens) ** self.lr_batch_power
 
     @property
     def folder(self) -> Path:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from scalestop.lab.ladder.plan import LadderPlan
 from scalestop.lab.ladder.rung import Rung
+from scalestop.lab.ladder.settings import LadderSettings
 from scalestop.lab.ladder.store import DIVERGED, Ladder
 from scalestop.units import human_count, human_flops, human_seconds
 
@@ -30,7 +31,7 @@ def plan_table(plan: LadderPlan) -> Table:
         groups.setdefault((rung.kind, rung.held_out, rung.budget, rung.num_params, rung.lr), []).append(rung)
     for members in groups.values():
         rung, count = members[0], len(members)
-        mark = {"run": "", "trunk": " trunk", "branch": " branch", "sweep": " rate"}[rung.kind]
+        mark = {"run": "", "trunk": " trunk", "branch": " branch", "sweep": " rate", "valley": " valley"}[rung.kind]
         times = [member.seconds for member in members if member.seconds is not None]
         table.add_row(
             "trunk" if rung.kind == "trunk" else human_flops(rung.budget).removesuffix(" FLOPs"),
@@ -41,7 +42,7 @@ def plan_table(plan: LadderPlan) -> Table:
             f"{rung.batch_size}",
             f"{rung.steps:,}",
             f"{rung.lr:.2g}",
-            f"{count}{mark}" + (" held out" if rung.held_out else ""),
+            f"{count}{mark}" + (" held out" if rung.kind == "run" and rung.held_out else ""),
             human_seconds(sum(times)) if times else "?",
             f"{sum(member.new_flops for member in members) / plan.target_flops:.2%}",
             style="dim" if rung.kind in ("trunk", "sweep") else "cyan" if rung.held_out else "",
@@ -56,9 +57,7 @@ def plan_summary(plan: LadderPlan, workers: int = 1) -> str:
         f"target {human_flops(plan.target_flops)}; prior law {settings.prior.name}, which only places the sizes",
         f"{len(plan.pilots)} pilots spend {human_flops(plan.flops)}, {plan.share:.1%} of the target's compute",
         *(() if plan.share <= 0.2 else ("note: pilots usually spend 10 to 20 % of the target's compute",)),
-        f"learning rate {settings.lr_scale:g} / width^{settings.lr_power:g}, up over {settings.warmup:.0%} of a run, "
-        f"down over its last {settings.decay:.0%}; "
-        + (f"batch for {settings.steps:,} steps" if settings.steps else "batch growing as D^0.6"),
+        describe_recipe(settings),
     ]
     if settings.trunk:
         saved = 1 - plan.flops / plan.independent_flops
@@ -78,6 +77,16 @@ def plan_summary(plan: LadderPlan, workers: int = 1) -> str:
         each = f", {human_seconds(plan.seconds / workers)} on {workers} workers" if workers > 1 else ""
         lines.append(f"predicted time {human_seconds(plan.seconds)}{each}, {how}")
     return "\n".join(lines)
+
+
+def describe_recipe(settings: LadderSettings) -> str:
+    """Return in words how a ladder's runs are trained."""
+    batch = f"batch for {settings.steps:,} steps" if settings.steps else "batch growing as D^0.6"
+    return (
+        f"learning rate {settings.lr_scale:g} / width^{settings.lr_power:g} at {settings.lr_tokens:,.0f} tokens a "
+        f"step, growing as batch^{settings.lr_batch_power:g}, up over {settings.warmup:.0%} of a run, down over its "
+        f"last {settings.decay:.0%}; {batch}"
+    )
 
 
 class Watcher:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ DIVERGED = "DIVERGED"
 class Ladder:
     """A ladder in its folder.
 
-    `ladder.json` is the plan; `records/`, `held_out/`, `sweep/` and `trunks/` hold one record for each finished run,
-    `work/` what unfinished ones need to go on, `claims/` the locks.
+    `ladder.json` is the plan; `records/`, `held_out/`, `sweep/`, `valley/` and `trunks/` hold one record for each
+    finished run, `work/` what unfinished ones need to go on, `claims/` the locks.
     """
 
     folder: Path
@@ -111,7 +111,7 @@ class Ladder:
 
     def record_path(self, rung: Rung) -> Path:
         """Where the record of a run goes when it has ended."""
-        folders = {"trunk": "trunks", "sweep": "sweep"}
+        folders = {"trunk": "trunks", "sweep": "sweep", "valley": "valley"}
         kind = folders.get(rung.kind, "held_out" if rung.held_out else "records")
         return self.folder / kind / f"{rung.name}.json"
 
@@ -149,6 +149,35 @@ class Ladder:
     def trunk_of(self, rung: Rung) -> Rung | None:
         """The trunk of a branch."""
         return next((other for other in self.rungs if other.name == rung.trunk), None)
+
+    def text(self) -> dict[str, Any]:
+        """What the runs are trained on, as far as the data say it of themselves; see `keep_text`."""
+        path = self.folder / "text.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def keep_text(self, description: Mapping[str, Any]) -> None:
+        """Keep what the runs are trained on.
+
+        Args:
+            description: Names and values, such as a hash of the text.
+
+        Raises:
+            InputError: If earlier runs were trained on another text.
+        """
+        before, now = self.text(), json.loads(json.dumps(description))
+        if not before:
+            write_whole(self.folder / "text.json", json.dumps(now, indent=1) + "\n")
+            return
+        told = ["sha256"] if "sha256" in before else list(now)  # the same text may lie elsewhere on another host
+        if changed := [
+            f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+            for name in told
+            if now.get(name) != before.get(name)
+        ]:
+            raise InputError(
+                f"data: the earlier runs in {self.folder} were trained on another text: {'; '.join(changed)}. Losses "
+                f"on two texts do not make one law; choose another folder"
+            )
 
     # ---- sharing the work
 
