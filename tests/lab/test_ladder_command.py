@@ -6,6 +6,7 @@ import os
 import random
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -138,10 +139,13 @@ def test_a_newcomers_folder_of_text_becomes_a_law_without_editing_code(tmp_path)
     assert "forecast for 2e9 FLOPs" in said and "backtest" in said
     said = run("fit", "mine", cwd=tmp_path)  # again, from the records alone
     assert get_law(tmp_path / "mine" / "law.json") == law and "forecast for 2e9 FLOPs" in said
-    more = ["--data.path", str(text), "--data.context", "16", "--out", "big", "--trainer.accelerator", "cpu"]
-    more += ["--model.num_params", "4408", "--stop.oversized", "ignore"]  # what so small a ladder fits is a sketch
+    program, *words = shlex.split(re.search(r"^next: (.*)$", said, re.MULTILINE)[1])
+    assert program == "scalestop" and words[:4] == ["train", "--law", "mine/law.json", "--budget"]
+    assert words[5:] == ["--data.path", str(text), "--data.context", "16"]
+    words += ["--budget", "1e9 FLOPs", "--out", "big", "--trainer.accelerator", "cpu"]
+    words += ["--model.num_params", "4408", "--stop.oversized", "ignore"]  # what so small a ladder fits is a sketch
     trained = subprocess.run(
-        [sys.executable, "-m", "scalestop.cli", "train", "--law", "mine/law.json", "--budget", "1e9 FLOPs", *more],
+        [sys.executable, "-m", "scalestop.cli", *words],
         **command(cwd=tmp_path)[1],
         timeout=300,
         check=True,

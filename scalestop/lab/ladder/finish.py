@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import warnings
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from scalestop.fitting.command import constants_table, optimum_table
 from scalestop.lab.ladder.plan import target_rung
 from scalestop.lab.ladder.rates import check_rates, forecast_rate
 from scalestop.lab.ladder.rung import Rung
+from scalestop.lab.ladder.settings import TEXT_DATA, TINY_GPT, LadderSettings
 from scalestop.lab.ladder.show import describe_recipe
 from scalestop.lab.ladder.store import Ladder, write_whole
 from scalestop.lab.ladder.table import run_rows, write_table
@@ -114,7 +116,7 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     say += [f"held out: {outcome}" for outcome in outcomes]
     say += [
         f"saved: {law_path}, {table_path}, {folder / 'fit.png'}, {folder / 'forecast.json'}",
-        f"next: scalestop train --law {law_path} --budget '{settings.target}'",
+        f"next: {train_command(settings, str(law_path))}",
         str(make_plan(ladder.target_flops, law)),
     ]
     for line in say:
@@ -135,6 +137,19 @@ def with_origin(law: ScalingLaw, ladder: Ladder) -> ScalingLaw:
         notes.append("Text: " + ", ".join(f"{name} {value}" for name, value in text.items() if value is not None) + ".")
     notes.append(f"Recipe: {settings.model['class_path']}, context {settings.context}, {describe_recipe(settings)}.")
     return replace(law, info=replace(law.info, notes=law.info.notes + tuple(notes)))
+
+
+def train_command(settings: LadderSettings, law_path: str) -> str:
+    """Return the command that trains the target run: on the ladder's text and with its model, under its law."""
+    words = ["scalestop", "train", "--law", law_path, "--budget", settings.target]
+    for name, given, default in (("data", settings.data, TEXT_DATA), ("model", settings.model, TINY_GPT)):
+        if given["class_path"] != default:
+            words += [f"--{name}", given["class_path"]]
+        for argument, value in (given.get("init_args") or {}).items():
+            words += [f"--{name}.{argument}", value if isinstance(value, str) else json.dumps(value)]
+    if settings.data["class_path"] == TEXT_DATA and settings.context != LadderSettings.context:
+        words += ["--data.context", str(settings.context)]
+    return shlex.join(words)
 
 
 def _ended(ladder: Ladder, rung: Rung) -> RunRecord | None:

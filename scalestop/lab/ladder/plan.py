@@ -206,9 +206,13 @@ class _Maker:
         tokens_per_step = batch_size * settings.batches_per_step * settings.context
         steps = round(flops / (6 * size.num_params * tokens_per_step))
         if steps < MIN_STEPS:
+            enough = 6 * size.num_params * tokens_per_step * 100
+            what, least = "budgets", enough
+            if settings.budgets is None:  # then it is the target that they follow from
+                what, least = "target", enough / flops * settings.target_flops
             raise InputError(
-                f"budgets: {human_flops(flops)} train {size.num_params:,} parameters for {steps} steps of "
-                f"{tokens_per_step} tokens; give at least {human_flops(6 * size.num_params * tokens_per_step * 100)}, "
+                f"{what}: {human_flops(flops)}, the cheapest budget, train {size.num_params:,} parameters for {steps} "
+                f"steps of {tokens_per_step} tokens; give a {what.removesuffix('s')} of at least {human_flops(least)}, "
                 f"or a smaller context or spread"
             )
         num_tokens = steps * tokens_per_step
