@@ -207,7 +207,7 @@ class _Maker:
         steps = round(flops / (6 * size.num_params * tokens_per_step))
         if steps < MIN_STEPS:
             enough = 6 * size.num_params * tokens_per_step * 100
-            what, least = "budgets", enough
+            what, least = "budgets", float(enough)
             if settings.budgets is None:  # then it is the target that they follow from
                 what, least = "target", enough / flops * settings.target_flops
             raise InputError(
