@@ -42,7 +42,7 @@ def trainer(folder: Path, *callbacks: pl.Callback) -> pl.Trainer:
 
 def model() -> TinyGPT:
     pl.seed_everything(0, verbose=False)
-    return TinyGPT(width=32, depth=2, num_heads=2, warmup=0.05, decay=0.3, decay_shape="1-sqrt")
+    return TinyGPT(width=32, depth=2, num_heads=2, lr=0.25 / 32, warmup=0.05, decay=0.3, decay_shape="1-sqrt")
 
 
 def main() -> None:

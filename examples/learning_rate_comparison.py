@@ -42,6 +42,7 @@ HERE = Path(__file__).parent
 RECORDS = HERE / "learning_rate_records.jsonl"
 BUDGET = 3e11  # FLOPs
 SHAPE = {"width": 32, "depth": 2, "num_heads": 2}  # 32,928 parameters
+PEAK = 0.25 / 32
 CONTEXT, BATCH_SIZE = 128, 6  # tokens, windows: about 2,000 steps
 WARMUP = 0.05  # share of the run, the same for all
 SEEDS = (0, 1, 2)
@@ -52,7 +53,7 @@ class Scheduled(TinyGPT):
     """The small GPT under one of the schedules."""
 
     def __init__(self, schedule: str, options: dict[str, Any]) -> None:
-        super().__init__(**SHAPE, warmup=0.0, decay=0.0)
+        super().__init__(**SHAPE, lr=PEAK, warmup=0.0, decay=0.0)
         self.schedule, self.options, self.rates = schedule, options, []
 
     def configure_optimizers(self) -> Any:

@@ -87,6 +87,7 @@ class TinyGPT(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.dims = _choose_dims(num_params, width, depth, num_heads, tied, vocab_size)
+        self._lr_by_rule = lr is None
         self.lr = default_lr(self.dims.width) if lr is None else lr
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise InputError(f"lr is {self.lr}; it must be positive and finite, or None for the rule by size")
@@ -156,7 +157,7 @@ class TinyGPT(pl.LightningModule):
             {"params": matrices, "weight_decay": self.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        if self.hparams["lr"] is None:
+        if self._lr_by_rule:
             self.lr = default_lr(self.dims.width, self._tokens_per_step())
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.95), fused=True)
         if self.warmup == self.decay == 0:

@@ -172,6 +172,13 @@ def test_rate_follows_the_width_and_the_batch_unless_given(tmp_path, accumulate)
     assert peak(tiny(lr=1e-3, **constant), 2) == 1e-3
     assert default_lr(16) == 0.2 / 16
 
+    class Own(TinyGPT):
+        def __init__(self, note):
+            super().__init__(width=16, depth=1, num_heads=2, **constant)
+            self.note = note
+
+    assert peak(Own("mine"), 5) == default_lr(16, 5 * 64)
+
 
 def test_learns_and_ends_with_the_rate_decayed(tmp_path):
     model = tiny()
