@@ -19,9 +19,9 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from scalestop import ComputeOptimalStopping
-from scalestop.branch import decay_to
 from scalestop.lab.data import TextData
 from scalestop.lab.tiny_gpt import TinyGPT
+from scalestop.lightning.branch import decay_to
 
 CONTEXT, BATCH_SIZE, STEPS = 128, 6, 2000
 TOKENS_PER_STEP = CONTEXT * BATCH_SIZE

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from scalestop.accounting.meter import Meter, Usage
     from scalestop.accounting.params import ParamCount, count_params
     from scalestop.accounting.tokens import TokenCount
-    from scalestop.branch import decay_to
-    from scalestop.callback import ComputeOptimalStopping
     from scalestop.errors import InputError, ScalestopError, ScalestopWarning
     from scalestop.fitting import LawFit, backtest, fit_law
     from scalestop.laws import (
@@ -25,22 +23,24 @@ if TYPE_CHECKING:
         get_law,
         list_laws,
     )
+    from scalestop.lightning.branch import decay_to
+    from scalestop.lightning.callback import ComputeOptimalStopping
     from scalestop.planning.allocation import Allocation, allocate, predict_loss
     from scalestop.planning.budget import Budget
     from scalestop.planning.plan import make_plan
     from scalestop.planning.planned import Plan
     from scalestop.planning.rule import StopReason, StopRule
     from scalestop.planning.speed import Speed
-    from scalestop.records import RunRecord
-    from scalestop.schedule import BudgetLR
-    from scalestop.stopping import StopDecision, decide
-    from scalestop.undecayed import undecayed_penalty
+    from scalestop.run.records import RunRecord
+    from scalestop.run.stopping import StopDecision, decide
+    from scalestop.schedules.budget_lr import BudgetLR
+    from scalestop.schedules.undecayed import undecayed_penalty
 
 _HOME = {
     "Allocation": "planning.allocation",
     "Budget": "planning.budget",
-    "BudgetLR": "schedule",
-    "ComputeOptimalStopping": "callback",
+    "BudgetLR": "schedules.budget_lr",
+    "ComputeOptimalStopping": "lightning.callback",
     "DataConstrainedLaw": "laws",
     "InputError": "errors",
     "KaplanLaw": "laws",
@@ -50,12 +50,12 @@ _HOME = {
     "ParametricLaw": "laws",
     "Plan": "planning.planned",
     "PowerLawAllocation": "laws",
-    "RunRecord": "records",
+    "RunRecord": "run.records",
     "ScalestopError": "errors",
     "ScalestopWarning": "errors",
     "ScalingLaw": "laws",
     "Speed": "planning.speed",
-    "StopDecision": "stopping",
+    "StopDecision": "run.stopping",
     "StopReason": "planning.rule",
     "StopRule": "planning.rule",
     "TokenCount": "accounting.tokens",
@@ -63,14 +63,14 @@ _HOME = {
     "allocate": "planning.allocation",
     "backtest": "fitting",
     "count_params": "accounting.params",
-    "decay_to": "branch",
-    "decide": "stopping",
+    "decay_to": "lightning.branch",
+    "decide": "run.stopping",
     "fit_law": "fitting",
     "get_law": "laws",
     "list_laws": "laws",
     "make_plan": "planning.plan",
     "predict_loss": "planning.allocation",
-    "undecayed_penalty": "undecayed",
+    "undecayed_penalty": "schedules.undecayed",
 }
 
 __all__ = [

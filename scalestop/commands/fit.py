@@ -1,11 +1,23 @@
-"""`scalestop fit`: a law from the records of runs."""
+"""`scalestop fit`: a law from the records of runs: read, fit, print, save, draw."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from scalestop.commands._parser import new_parser, parse
-from scalestop.fitting.command import run_fit
+from scalestop.errors import InputError, ScalestopWarning
+from scalestop.fitting.backtest import backtest
+from scalestop.fitting.fit import Method, fit_law
+from scalestop.fitting.law_fit import LawFit
+from scalestop.laws.base import NCounts
+from scalestop.report.fit_tables import constants_table, optimum_table
 
 
 def run(words: Sequence[str]) -> int:
@@ -16,3 +28,114 @@ def run(words: Sequence[str]) -> int:
     options = parse(parser, words).as_dict()
     options.pop("config", None)
     return run_fit(**options)
+
+
+def run_fit(
+    records: str | Path | Sequence[str | Path],
+    method: Method = "parametric",
+    bootstrap: int = 4000,
+    out: str | Path | None = None,
+    plot: str | Path | None = None,
+    *,
+    loss: str = "loss",
+    n_counts: NCounts | None = None,
+    name: str | None = None,
+    tied: bool = False,
+    irreducible: float | None = None,
+    fitted_scale: bool = False,
+    level: float = 0.9,
+    seed: int = 0,
+    with_backtest: bool = False,
+    console: Console | None = None,
+) -> int:
+    """Fit a law to records and show it.
+
+    Args:
+        records: Files, folders or globs; see `read_runs`.
+        method: How to fit; see `fit_law`.
+        bootstrap: Refits for the intervals.
+        out: Where to save the law, as JSON; not saved if None.
+        plot: Where to save the picture (.png, .svg, .pdf); not drawn if None.
+        loss: Column or logged metric that holds the loss.
+        n_counts: What N means; None takes what the records say.
+        name: Name of the law.
+        tied: Hold alpha = beta.
+        irreducible: Hold E at this, nats per token.
+        fitted_scale: Fit the scale of a Huber likelihood too.
+        level: Share of the distribution inside each interval.
+        seed: Seed of the bootstrap.
+        with_backtest: Also fit on the cheap runs and predict the dear ones.
+        console: Where to print; standard output if None. Errors go to standard error, or to the console given.
+
+    Returns:
+        The exit code: 0, or 2 where the data or an option cannot be used.
+    """
+    shown = console or Console()
+    source: Any = records if isinstance(records, str | Path) else list(records)
+    try:
+        with warnings.catch_warnings():
+            # left-out rows come in the findings, where they can be read
+            warnings.simplefilter("ignore", ScalestopWarning)
+            with _progress(shown) as bar:
+                task = bar.add_task("refitting", total=bootstrap)
+                fit = fit_law(
+                    source,
+                    method,
+                    bootstrap=bootstrap,
+                    seed=seed,
+                    level=level,
+                    name=name,
+                    loss=loss,
+                    n_counts=n_counts,
+                    tied=tied,
+                    irreducible=irreducible,
+                    fitted_scale=fitted_scale,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+            tested = backtest(source, method, loss=loss, level=level, tied=tied) if with_backtest else None
+        shown.print(_headline(fit))
+        shown.print(constants_table(fit))
+        shown.print(optimum_table(fit))
+        _print_findings(fit, shown)
+        if tested is not None:
+            shown.print("\n[bold]Backtest[/]: fitted on cheap runs, predicting dearer ones")
+            shown.print(escape(str(tested)), highlight=False)
+        if out is not None:
+            shown.print(f"law saved: {escape(str(fit.law.save(out)))}", soft_wrap=True)
+        if plot is not None:
+            from scalestop.report.fit_plot import plot_fit
+
+            plot_fit(fit, plot)
+            shown.print(f"picture saved: {escape(str(plot))}", soft_wrap=True)
+    except (InputError, OSError) as error:
+        complaint = console or Console(stderr=True)
+        complaint.print(f"scalestop: error: {escape(str(error))}", soft_wrap=True, highlight=False)
+        return 2
+    return 0
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _headline(fit: LawFit) -> str:
+    info = fit.law.info
+    return (
+        f"[bold]{escape(fit.law.name)}[/]: {escape(type(fit.law).formula())}\n"
+        f"{escape(info.source)}; {escape(info.fitted_on)}; N counts {info.n_counts} parameters"
+    )
+
+
+def _print_findings(fit: LawFit, console: Console) -> None:
+    for finding in fit.diagnostics.findings:
+        colour = "yellow" if finding.severity == "warning" else "dim"
+        console.print(f"[{colour}]{finding.severity}[/] {escape(finding.message)}", highlight=False, soft_wrap=True)
+    if not fit.diagnostics.findings:
+        console.print("nothing speaks against this fit", style="dim")

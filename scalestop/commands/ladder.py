@@ -12,14 +12,14 @@ from rich.console import Console
 
 from scalestop.commands._parser import new_parser, parse
 from scalestop.errors import InputError
-from scalestop.lab.ladder.finish import finish
-from scalestop.lab.ladder.forecast import describe_accuracy
-from scalestop.lab.ladder.launch import Launcher, launch
-from scalestop.lab.ladder.plan import plan_ladder
-from scalestop.lab.ladder.run import with_seconds
-from scalestop.lab.ladder.settings import TEXT_DATA, LadderSettings
-from scalestop.lab.ladder.show import plan_summary, plan_table
-from scalestop.lab.ladder.store import Ladder
+from scalestop.ladder.finish import finish
+from scalestop.ladder.forecast import describe_accuracy
+from scalestop.ladder.launch import Launcher, launch
+from scalestop.ladder.plan import plan_ladder
+from scalestop.ladder.run import with_seconds
+from scalestop.ladder.settings import TEXT_DATA, LadderSettings
+from scalestop.ladder.show import plan_summary, plan_table
+from scalestop.ladder.store import Ladder
 
 _LEAST_COLUMNS = 110
 _NOT_SETTINGS = ("config", "dry_run", "launcher", "workers", "threads", "slurm", "wait")

@@ -15,13 +15,13 @@ from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
 
-from scalestop.callback import ComputeOptimalStopping
 from scalestop.commands._parser import build, new_parser, parse
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.lab.data import TextData, batch_size_for
 from scalestop.lab.dims import dims_below
 from scalestop.lab.tiny_gpt import TinyGPT
 from scalestop.laws import ScalingLaw, get_law
+from scalestop.lightning.callback import ComputeOptimalStopping
 from scalestop.planning.allocation import allocate, flops_of
 from scalestop.planning.budget import Budget
 

@@ -1,12 +1,13 @@
 """Fitting laws to runs, and saying how far they may be trusted."""
 
 from scalestop.fitting.backtest import Backtest, backtest
-from scalestop.fitting.diagnostics import Diagnostics, Finding
+from scalestop.fitting.diagnostics import Diagnostics
 from scalestop.fitting.fit import fit_law
 from scalestop.fitting.intervals import Interval
 from scalestop.fitting.law_fit import LawFit, LossPrediction, OptimumIntervals
-from scalestop.fitting.read import read_runs
-from scalestop.fitting.table import BadRow, RunTable
+from scalestop.fitting.methods.method import Finding
+from scalestop.fitting.tables.read import read_runs
+from scalestop.fitting.tables.table import BadRow, RunTable
 
 __all__ = [
     "Backtest",

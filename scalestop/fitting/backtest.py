@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting.fit import Method, fit_law
 from scalestop.fitting.law_fit import LawFit
-from scalestop.fitting.newton import Array
-from scalestop.fitting.read import read_runs
-from scalestop.fitting.table import RunTable
+from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.read import read_runs
+from scalestop.fitting.tables.table import RunTable
 
 FACTORS = (1.0, 2.0, 5.0, 10.0, 50.0, 1000.0, np.inf)
 """Edges of the extrapolation factors that are summed up together."""

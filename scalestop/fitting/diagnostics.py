@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
-from scalestop.fitting.newton import Array
-from scalestop.fitting.table import RunTable
+from scalestop.fitting.methods.method import Finding
+from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.table import RunTable
 
 OUTLIER_SCORE = 5.0
 """Robust standard deviations off the law at which a run is named."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know about a fit."""
-
-    code: str
-    """Short name of the kind of finding."""
-    severity: Literal["note", "warning"]
-    message: str
-    """A sentence."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scalestop.fitting.diagnostics import Finding, Leverage, Outlier, SeedNoise
-from scalestop.fitting.newton import Array
-from scalestop.fitting.table import RunTable, describe_bad_rows
+from scalestop.fitting.diagnostics import Leverage, Outlier, SeedNoise
+from scalestop.fitting.methods.method import Finding
+from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.table import RunTable, describe_bad_rows
 
 LEVERAGE_SHARE = 0.5
 """Standard errors by which one run of many may move a constant before it is named."""

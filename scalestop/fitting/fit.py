@@ -11,19 +11,19 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from scalestop.errors import InputError, ScalestopWarning
-from scalestop.fitting.diagnostics import Diagnostics, Finding, leverage_of, outliers_of, seed_noise_of
-from scalestop.fitting.envelope import fit_envelope
+from scalestop.fitting.diagnostics import Diagnostics, leverage_of, outliers_of, seed_noise_of
 from scalestop.fitting.findings import fit_findings, table_findings
 from scalestop.fitting.intervals import Interval, interval
-from scalestop.fitting.isoflop import fit_isoflop
-from scalestop.fitting.kaplan import fit_kaplan
 from scalestop.fitting.law_fit import LawFit, exponent
-from scalestop.fitting.method import FitOptions, MethodFit
-from scalestop.fitting.newton import Array
-from scalestop.fitting.parametric import fit_parametric
-from scalestop.fitting.read import read_runs
-from scalestop.fitting.repeated import fit_repeated
-from scalestop.fitting.table import RunTable, describe_bad_rows
+from scalestop.fitting.methods.envelope import fit_envelope
+from scalestop.fitting.methods.isoflop import fit_isoflop
+from scalestop.fitting.methods.kaplan import fit_kaplan
+from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit
+from scalestop.fitting.methods.parametric import fit_parametric
+from scalestop.fitting.methods.repeated import fit_repeated
+from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.read import read_runs
+from scalestop.fitting.tables.table import RunTable, describe_bad_rows
 from scalestop.laws import LawInfo, ValidRange
 from scalestop.laws.base import NCounts
 from scalestop.units import human_count

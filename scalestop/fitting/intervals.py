@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from scalestop.errors import InputError
-from scalestop.fitting.newton import Array
+from scalestop.fitting.solve.newton import Array
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 
 from scalestop.fitting.diagnostics import Diagnostics
 from scalestop.fitting.intervals import Interval, interval
-from scalestop.fitting.method import FitOptions, MethodFit, Residuals
-from scalestop.fitting.newton import Array
-from scalestop.fitting.table import RunTable
+from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
+from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import ScalingLaw
 from scalestop.laws.base import Floats
 

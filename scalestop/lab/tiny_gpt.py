@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scalestop.callback import ComputeOptimalStopping
 from scalestop.errors import InputError
 from scalestop.lab.dims import GPTDims, dims_for
-from scalestop.schedule import BudgetLR, Shape, check_shares
+from scalestop.lightning.callback import ComputeOptimalStopping
+from scalestop.schedules.budget_lr import BudgetLR, Shape, check_shares
 
 _EMBEDDING_STD = 0.1
 _ROTARY_BASE = 1_000.0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scalestop.fitting.envelope import Envelope
-from scalestop.fitting.isoflop import IsoFLOP, group_by_budget
+from scalestop.fitting.methods.envelope import Envelope
+from scalestop.fitting.methods.isoflop import IsoFLOP, group_by_budget
 from scalestop.units import human_count, human_flops
 
 if TYPE_CHECKING:

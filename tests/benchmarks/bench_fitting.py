@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fitting"))
 from fitting_data import chinchilla_runs, data_folder, gadre_runs, read_columns
 from test_surface_fit import BEST, published_grid, scipy_best
 
-from scalestop.fitting.resample import bootstrap_counts
-from scalestop.fitting.surface_fit import SurfaceProblem
+from scalestop.fitting.solve.resample import bootstrap_counts
+from scalestop.fitting.solve.surface_fit import SurfaceProblem
 
 pytestmark = pytest.mark.benchmark
 

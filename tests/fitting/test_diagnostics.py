@@ -6,7 +6,7 @@ from fitting_data import surface_runs
 
 from scalestop.fitting import fit_law
 from scalestop.fitting.diagnostics import outliers_of, seed_noise_of
-from scalestop.fitting.read import read_runs
+from scalestop.fitting.tables.read import read_runs
 
 
 def codes(runs: object, **options: object) -> dict[str, str]:

@@ -240,7 +240,7 @@ def test_hardly_determined_laws_still_save_and_answer(seed: int, tmp_path: Path)
 
 def test_fitting_imports_neither_torch_nor_lightning_nor_pandas() -> None:
     code = (
-        "import sys, scalestop.fitting, scalestop.fitting.command\n"
+        "import sys, scalestop.fitting, scalestop.commands.fit\n"
         "heavy = {'torch', 'pytorch_lightning', 'lightning', 'pandas', 'tensorboard', 'matplotlib'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

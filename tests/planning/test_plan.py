@@ -13,7 +13,7 @@ from scalestop.laws import LawInfo, ParametricLaw, Uncertainty, get_law
 from scalestop.planning.plan import make_plan
 from scalestop.planning.rule import StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
-from scalestop.stopping import decide
+from scalestop.run.stopping import decide
 
 LAW = get_law("besiroglu")
 N_OPT, D_OPT = LAW.optimal(1e18)

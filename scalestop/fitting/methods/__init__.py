@@ -1,0 +1,1 @@
+"""The fitting methods, one file each: from a table of runs to a law."""

@@ -1,0 +1,99 @@
+"""Method `parametric`: E + A/N^alpha + B/D^beta to all runs at once (Hoffmann et al. 2022, Approach 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scalestop.errors import InputError
+from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals, in_chunks
+from scalestop.fitting.solve.likelihood import fit_with_scale, refit_with_scale
+from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.solve.resample import bootstrap_counts, leave_one_out
+from scalestop.fitting.solve.surface import NAMES
+from scalestop.fitting.solve.surface_fit import SurfaceProblem
+from scalestop.fitting.tables.table import RunTable
+from scalestop.laws import ParametricLaw
+from scalestop.laws.parametric import parametric_loss
+
+
+def fit_parametric(table: RunTable, options: FitOptions) -> MethodFit:
+    """Fit the parametric law, and refit it to bootstrap samples and with each run left out.
+
+    Args:
+        table: The runs.
+        options: `tied`, `irreducible`, `delta` and `fitted_scale` apply.
+
+    Raises:
+        InputError: If the runs cannot determine the law: too few, or all of one size or one token count.
+    """
+    problem = surface_problem(table, options)
+    best = fit_with_scale(problem, table.weight) if options.fitted_scale else problem.fit(table.weight)
+    start = best.theta[0]
+
+    def refit(counts: Array) -> Array:
+        weights = counts * table.weight
+        if options.fitted_scale:
+            return refit_with_scale(problem, weights, start).theta
+        return problem.refit(weights, start).theta
+
+    draws = in_chunks(refit, bootstrap_counts(table.groups, options.bootstrap, options.seed), options.progress)
+    jackknife = refit(leave_one_out(table.groups))
+    predicted = np.asarray(parametric_loss(table.params, table.tokens, *start))
+    findings = () if best.converged[0] else (_NOT_CONVERGED,)
+    notes = []
+    if options.tied:
+        notes.append("alpha = beta was imposed.")
+    if options.irreducible is not None:
+        notes.append(f"E was held at {options.irreducible:g}.")
+    return MethodFit(
+        law_class=ParametricLaw,
+        names=NAMES,
+        estimate=start,
+        draws=draws,
+        jackknife=jackknife,
+        objective=float(best.value[0]),
+        num_free=problem.num_free,
+        residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),
+        findings=findings,
+        notes=tuple(notes),
+        detail=problem,
+    )
+
+
+_NOT_CONVERGED = Finding(
+    "not-converged",
+    "warning",
+    "The search for the best constants ended without converging; the constants are the best point it met.",
+)
+
+
+def surface_problem(table: RunTable, options: FitOptions) -> SurfaceProblem:
+    """Return the problem to solve, having checked that the runs can determine it.
+
+    Raises:
+        InputError: Naming what the runs lack.
+    """
+    problem = SurfaceProblem(
+        table.params,
+        table.tokens,
+        table.loss,
+        tied=options.tied,
+        irreducible=options.irreducible,
+        delta=options.delta,
+    )
+    need = problem.num_free + 1
+    if len(table) < need:
+        raise InputError(
+            f"records: {problem.num_free} constants need at least {need} runs; got {len(table)}. "
+            f"Add runs, or hold some constants with tied=True or irreducible=..."
+        )
+    for name, symbol, values in (("params", "N", table.params), ("tokens", "D", table.tokens)):
+        if len(np.unique(np.round(np.log(values), 3))) < 3:
+            raise InputError(
+                f"records: {symbol} takes fewer than three values ({np.min(values):.3g} to {np.max(values):.3g}), so "
+                f"the loss as a function of {name} is not determined; add runs of other {name}"
+            )
+    least = float(table.loss.min())
+    if options.irreducible is not None and options.irreducible >= least:
+        raise InputError(f"irreducible: E = {options.irreducible:g} is not below the least loss measured, {least:.4g}")
+    return problem

@@ -1,0 +1,1 @@
+"""Numerics behind the fits: objectives, starts, batched Newton, resampling. No law is chosen here."""

@@ -1,0 +1,1 @@
+"""Runs, read from where they are, as one table with every row accounted for."""

@@ -1,0 +1,246 @@
+"""The runs behind a fit, as one table with every row accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scalestop.errors import InputError
+from scalestop.fitting.solve.newton import Array
+
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "params": ("params", "num_params", "n_params", "parameters", "model_size"),
+    "tokens": ("tokens", "num_tokens", "n_tokens", "training_tokens"),
+    "loss": ("loss",),
+    "flops": ("flops", "training_flops", "training_flop", "compute"),
+    "unique_tokens": ("unique_tokens", "num_unique_tokens"),
+    "run": ("run", "run_id", "name"),
+    "seed": ("seed",),
+    "weight": ("weight",),
+    "n_counts": ("n_counts",),
+    "lr_decayed": ("lr_decayed",),
+    "held_out": ("held_out",),
+    "kept": ("kept",),
+    "curve": ("curve",),
+}
+"""Column names understood, without regard to case or spaces. Counts, FLOPs and nats per token; never millions."""
+
+
+_NUMBERS = ("params", "tokens", "loss", "flops", "unique_tokens", "weight")
+_LABELS = ("run", "seed", "n_counts", "lr_decayed", "held_out", "curve", "origin")
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not be used, and why."""
+
+    source: str
+    """File, or a word for where the row came from."""
+    row: int
+    """Its number there: the line of a file (the header is line 1), or the position in a list, from 0."""
+    reason: str
+    """Which field is wrong, and how."""
+
+    def __str__(self) -> str:
+        return f"{self.source}, row {self.row}: {self.reason}"
+
+
+def describe_bad_rows(rows: Sequence[BadRow], most: int = 5) -> str:
+    """Return bad rows in words, those of one file with one reason together; at most `most` such groups."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        groups.setdefault((row.source, row.reason), []).append(row.row)
+    lines = []
+    for (source, reason), numbers in groups.items():
+        listed = ", ".join(str(n) for n in numbers[:8]) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
+        lines.append(f"{source}, row{'s' if len(numbers) > 1 else ''} {listed}: {reason}")
+    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more reasons" if len(lines) > most else "")
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Runs, one row each. Arrays have shape (R,)."""
+
+    params: Array = field(repr=False)
+    """N, parameters."""
+    tokens: Array = field(repr=False)
+    """D, tokens trained on."""
+    loss: Array = field(repr=False)
+    """Final loss, nats per token."""
+    flops: Array = field(repr=False)
+    """Training FLOPs; 6·N·D where the source gave none."""
+    unique_tokens: Array = field(repr=False)
+    """Distinct tokens of the data; NaN where unknown."""
+    weight: Array = field(repr=False)
+    """Weight of the row in the fit."""
+    run: tuple[str, ...] = field(repr=False)
+    """Identity of the run; rows of one run are resampled together."""
+    seed: tuple[int | None, ...] = field(repr=False)
+    n_counts: tuple[str | None, ...] = field(repr=False)
+    """What N means, where the source says so."""
+    lr_decayed: tuple[bool | None, ...] = field(repr=False)
+    """Whether the learning rate had come down by the end, where known."""
+    held_out: tuple[bool, ...] = field(repr=False)
+    """Whether the source marks the run as one to predict, not to fit."""
+    curve: tuple[tuple[tuple[float, float], ...], ...] = field(repr=False)
+    """(tokens, loss) pairs within the run; empty where there are none."""
+    origin: tuple[str, ...] = field(repr=False)
+    """Where each row came from, such as 'runs.csv, row 7'."""
+    bad_rows: tuple[BadRow, ...] = ()
+    """Rows left out, each with its reason."""
+    sources: tuple[str, ...] = ()
+    """Files read."""
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+    @property
+    def data_hash(self) -> str:
+        """sha256 of the rows to nine digits, whatever their order, so that it survives a trip through other formats."""
+        columns = np.column_stack([self.params, self.tokens, self.loss, self.flops, self.unique_tokens, self.weight])
+        rows = sorted(
+            (*(f"{v:.9g}" for v in row), run, str(seed))
+            for row, run, seed in zip(columns, self._named_runs(), self.seed, strict=True)
+        )
+        return hashlib.sha256("\n".join(",".join(row) for row in rows).encode()).hexdigest()
+
+    def _named_runs(self) -> tuple[str, ...]:
+        # a run without a name is called after its row, which says nothing of the data
+        return tuple("" if run == origin else run for run, origin in zip(self.run, self.origin, strict=True))
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Number of the run that each row belongs to, 0 to the number of runs less 1, shape (R,)."""
+        return np.unique(np.array(self.run), return_inverse=True)[1]
+
+    def take(self, keep: Sequence[int] | np.ndarray) -> RunTable:
+        """Return the table of these rows, in this order."""
+        index = np.arange(len(self))[np.asarray(keep)]
+        values: dict[str, Any] = {name: getattr(self, name)[index] for name in _NUMBERS}
+        values |= {name: tuple(getattr(self, name)[i] for i in index) for name in _LABELS}
+        return RunTable(**values, bad_rows=self.bad_rows, sources=self.sources)
+
+    def describe_row(self, row: int) -> str:
+        """Return a row in words, for messages."""
+        label = self.origin[row] if self.run[row] == self.origin[row] else f"{self.run[row]} ({self.origin[row]})"
+        return f"{label}: N = {self.params[row]:.3g}, D = {self.tokens[row]:.3g}, loss {self.loss[row]:.4g}"
+
+
+def table_of(rows: Iterable[tuple[str, int, Mapping[str, Any]]], *, loss: str = "loss") -> RunTable:
+    """Build a table from raw rows.
+
+    Args:
+        rows: (source, row number, values by column name) of each row.
+        loss: The column that holds the loss.
+
+    Returns:
+        The usable rows, and those that were not with their reasons.
+
+    Raises:
+        InputError: If two columns answer to one name, or no row is usable.
+    """
+    kept: list[dict[str, Any]] = []
+    bad: list[BadRow] = []
+    sources: dict[str, None] = {}
+    for source, number, raw in rows:
+        sources[source] = None
+        values = _canonical(raw, source, loss)
+        try:
+            kept.append(_clean(values, f"{source}, row {number}"))
+        except InputError as error:
+            bad.append(BadRow(source, number, str(error)))
+    if not kept:
+        shown = describe_bad_rows(bad) or "there are no rows at all"
+        raise InputError(f"records: no usable run: {shown}. A run needs params, tokens (or flops) and {loss}.")
+
+    def column(name: str) -> Array:
+        return np.array([row[name] for row in kept], dtype=np.float64)
+
+    columns: dict[str, Any] = {name: column(name) for name in _NUMBERS}
+    columns |= {name: tuple(row[name] for row in kept) for name in _LABELS}
+    return RunTable(**columns, bad_rows=tuple(bad), sources=tuple(sources))
+
+
+def _canonical(raw: Mapping[str, Any], source: str, loss: str) -> dict[str, Any]:
+    """Return the row under our own column names; other columns are left out."""
+    plain = {re.sub(r"[^a-z0-9]+", "_", str(name).strip().lower()).strip("_"): name for name in raw}
+    found: dict[str, Any] = {}
+    for name, aliases in ALIASES.items():
+        wanted = (re.sub(r"[^a-z0-9]+", "_", loss.lower()).strip("_"),) if name == "loss" else aliases
+        present = [plain[alias] for alias in wanted if alias in plain and not _absent(raw[plain[alias]])]
+        if len(present) > 1 and len({str(raw[p]) for p in present}) > 1:
+            names = " and ".join(repr(str(p)) for p in present)
+            raise InputError(f"{source}: columns {names} both give {name} and disagree; keep one of them")
+        if present:
+            found[name] = raw[present[0]]
+    return found
+
+
+def _absent(value: Any) -> bool:
+    # a run record's own `params` are its parameters by role; its N is `num_params`
+    return value is None or isinstance(value, Mapping) or (isinstance(value, str) and not value.strip())
+
+
+def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Check one row and fill in what follows from the rest.
+
+    Raises:
+        InputError: Naming the field.
+    """
+    if _truth(values.get("kept")) is False:
+        raise InputError("kept is false, so the source itself leaves it out")
+    params = _positive(values, "params")
+    loss = _positive(values, "loss")
+    flops = _positive(values, "flops", optional=True)
+    tokens = _positive(values, "tokens", optional=flops is not None)
+    if tokens is None:
+        assert flops is not None and params is not None
+        tokens = flops / (6 * params)
+    unique = _positive(values, "unique_tokens", optional=True)
+    weight = _positive(values, "weight", optional=True)
+    seed = values.get("seed")
+    return {
+        "params": params,
+        "tokens": tokens,
+        "loss": loss,
+        "flops": 6 * params * tokens if flops is None and params is not None else flops,
+        "unique_tokens": math.nan if unique is None else unique,
+        "weight": 1.0 if weight is None else weight,
+        "run": str(values["run"]) if values.get("run") not in (None, "") else origin,
+        "seed": None if seed is None or _absent(seed) or seed != seed else int(float(seed)),
+        "n_counts": str(values["n_counts"]) if values.get("n_counts") else None,
+        "lr_decayed": _truth(values.get("lr_decayed")),
+        "held_out": _truth(values.get("held_out")) is True,
+        "curve": tuple((float(t), float(v)) for t, v in values.get("curve") or ()),
+        "origin": origin,
+    }
+
+
+def _positive(values: Mapping[str, Any], name: str, *, optional: bool = False) -> float | None:
+    value = values.get(name)
+    if _absent(value) or (optional and value != value):
+        if optional:
+            return None
+        raise InputError(f"{name} is missing")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: {value!r} is not a number; write counts out in full, without units") from None
+    if not math.isfinite(number) or number <= 0:
+        raise InputError(f"{name}: must be positive and finite; got {value!r}")
+    return number
+
+
+def _truth(value: Any) -> bool | None:
+    if _absent(value) or value != value:
+        return None
+    if isinstance(value, str):
+        word = value.strip().lower()
+        return True if word in ("true", "1", "yes") else False if word in ("false", "0", "no") else None
+    return bool(value)

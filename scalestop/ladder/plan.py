@@ -1,0 +1,299 @@
+"""Which runs make a ladder: budgets, sizes about each optimum, tokens, batches, learning rates. Nothing trains here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scalestop.errors import InputError
+from scalestop.lab.data import batch_size_for
+from scalestop.ladder.rung import Rung
+from scalestop.ladder.settings import LadderSettings
+from scalestop.ladder.sizes import Size, data_args, filled_in, model_args, size_finder
+from scalestop.planning.allocation import flops_of
+from scalestop.planning.budget import Budget
+from scalestop.units import human_flops
+
+_SWEPT_SIZES = 2
+MIN_STEPS = 10
+"""Fewer optimizer steps than these measure nothing."""
+
+
+@dataclass(frozen=True)
+class LadderPlan:
+    """The runs of a ladder, and what they are for."""
+
+    settings: LadderSettings
+    """What was asked for."""
+    target_flops: int
+    """Compute of the run to forecast, FLOPs."""
+    rungs: tuple[Rung, ...]
+    """Every run: the pilots, their trunks, and the held-out runs."""
+
+    @property
+    def pilots(self) -> tuple[Rung, ...]:
+        """The runs that the law is fitted to."""
+        return tuple(rung for rung in self.rungs if rung.is_pilot)
+
+    @property
+    def held_out(self) -> tuple[Rung, ...]:
+        """The runs that the forecast is held against."""
+        return tuple(rung for rung in self.rungs if rung.held_out and rung.kind == "run")
+
+    @property
+    def valley(self) -> tuple[Rung, ...]:
+        """The runs far up both sides of one budget's optimum, which the fit may not see either."""
+        return tuple(rung for rung in self.rungs if rung.kind == "valley")
+
+    @property
+    def flops(self) -> int:
+        """What pilots, trunks and the check of the learning rate spend together, FLOPs."""
+        return sum(rung.new_flops for rung in self.rungs if not rung.held_out)
+
+    @property
+    def independent_flops(self) -> int:
+        """What the same pilots would spend without trunks, FLOPs."""
+        return sum(rung.flops for rung in self.pilots)
+
+    @property
+    def share(self) -> float:
+        """What the pilots spend, as a share of the target's compute."""
+        return self.flops / self.target_flops
+
+    @property
+    def seconds(self) -> float | None:
+        """Predicted time of all runs on one worker; None if no speed is known."""
+        times = [rung.seconds for rung in self.rungs]
+        return None if None in times else sum(times)  # type: ignore[arg-type]
+
+
+def plan_ladder(settings: LadderSettings) -> LadderPlan:
+    """Propose the runs of a ladder.
+
+    Args:
+        settings: What is asked for.
+
+    Raises:
+        InputError: If a budget is too small to measure anything.
+    """
+    prior, find = settings.prior, size_finder(settings)
+    budgets = pilot_budgets(settings)
+    optima = [float(prior.optimal(float(flops)).num_params) for flops in budgets]
+    grid = _size_grid(settings, optima, find)
+    maker = _Maker(settings)
+    cells: list[tuple[int, Size, int]] = []
+    for i, (flops, optimum) in enumerate(zip(budgets, optima, strict=True)):
+        nearest = sorted(grid, key=lambda size, n=optimum: abs(math.log(size.num_params / n)))  # type: ignore[misc]
+        seeds = settings.seeds[min(i, len(settings.seeds) - 1)]
+        cells += [(flops, size, seed) for size in nearest[: settings.num_sizes] for seed in range(seeds)]
+    rungs = _with_trunks(maker, cells) if settings.trunk else [maker.run(*cell) for cell in cells]
+    rungs += _sweep(maker, cells)
+    for amount in settings.held_out:
+        flops = flops_of(Budget.parse(amount), prior)
+        rungs.append(maker.run(flops, find(float(prior.optimal(float(flops)).num_params)), 0, held_out=True))
+    rungs += _valley(maker, rungs, find)
+    order = ("run", "branch", "trunk", "sweep", "valley")
+    rungs.sort(key=lambda r: (r.held_out, order.index(r.kind), r.budget, r.num_params, r.seed, r.lr))
+    names = [rung.name for rung in rungs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"budgets: {', '.join(twice)} would be trained twice; give budgets further apart")
+    return LadderPlan(settings, settings.target_flops, tuple(rungs))
+
+
+def target_rung(settings: LadderSettings) -> Rung:
+    """Return the target run as the ladder would train it."""
+    optimum = float(settings.prior.optimal(float(settings.target_flops)).num_params)
+    return _Maker(settings).run(settings.target_flops, size_finder(settings)(optimum), 0, held_out=True)
+
+
+def _valley(maker: _Maker, rungs: Sequence[Rung], find: Callable[[float], Size]) -> list[Rung]:
+    """Return runs at one budget from far below the optimum to far above it, where no pilot of that budget lies."""
+    settings = maker.settings
+    if settings.valley is None:
+        return []
+    flops = flops_of(Budget.parse(settings.valley), settings.prior)
+    optimum = float(settings.prior.optimal(float(flops)).num_params)
+    trained = [rung.num_params for rung in rungs if rung.is_pilot and rung.budget == flops]
+    step = 2 * math.log(settings.spread) / max(settings.num_sizes - 1, 1)
+    count = math.ceil(math.log(settings.valley_spread) / step)
+    wanted = [optimum * settings.valley_spread ** (i / count) for i in range(-count, count + 1)]
+    near = step / 2
+    sizes = {size.num_params: size for size in map(find, wanted)}
+    return [
+        maker.run(flops, size, 0, kind="valley", held_out=True)
+        for n, size in sorted(sizes.items())
+        if all(abs(math.log(n / other)) > near for other in trained)
+    ]
+
+
+def pilot_budgets(settings: LadderSettings) -> list[int]:
+    """Return the budgets of the pilots, FLOPs each, cheapest first."""
+    if settings.budgets is not None:
+        found = sorted(flops_of(Budget.parse(amount), settings.prior) for amount in settings.budgets)
+        if not found:
+            raise InputError("budgets: an empty list; give some, or leave it out to derive them from share")
+        return found
+    total = settings.share * settings.target_flops
+    seeds = [settings.seeds[min(i, len(settings.seeds) - 1)] for i in range(settings.num_budgets)]
+    weights = [settings.budget_ratio**i for i in range(settings.num_budgets)]
+    runs = [weight * count * settings.num_sizes for weight, count in zip(weights, seeds, strict=True)]
+    runs.append(min(_SWEPT_SIZES, settings.num_sizes) * len(_swept_factors(settings)) * seeds[0])
+    return [round(total * weight / sum(runs)) for weight in weights]
+
+
+def _size_grid(settings: LadderSettings, optima: Sequence[float], find: Callable[[float], Size]) -> list[Size]:
+    """Return sizes evenly spread in log N, the same ones for every budget, from below the least to above the greatest.
+
+    Shared sizes give curves of constant N as well as of constant C, and let one trunk serve several budgets.
+    """
+    if settings.num_sizes == 1:
+        wanted = list(optima)
+    else:
+        step = 2 * math.log(settings.spread) / (settings.num_sizes - 1)
+        low, high = math.log(min(optima) / settings.spread), math.log(max(optima) * settings.spread)
+        count = math.ceil((high - low) / step - 1e-9)
+        wanted = [math.exp(low + i * (high - low) / count) for i in range(count + 1)]
+    sizes = {size.num_params: size for size in map(find, wanted)}
+    return [sizes[n] for n in sorted(sizes)]
+
+
+def _swept_factors(settings: LadderSettings) -> tuple[float, ...]:
+    """Return the multiples of the rule's rate to train at; 1 too where no independent pilot has it."""
+    factors = tuple(settings.lr_factors)
+    return (*factors, 1.0) if factors and settings.trunk else factors
+
+
+def _sweep(maker: _Maker, cells: Sequence[tuple[int, Size, int]]) -> list[Rung]:
+    """Return runs at other learning rates: the two smallest sizes at the cheapest budget, with each of its seeds."""
+    cheapest = min(flops for flops, _, _ in cells)
+    sizes = {size.num_params: size for flops, size, _ in cells if flops == cheapest}
+    return [
+        maker.run(cheapest, sizes[n], seed, lr_factor=factor)
+        for n in sorted(sizes)[:_SWEPT_SIZES]
+        for factor in _swept_factors(maker.settings)
+        for seed in range(maker.settings.seeds[0])
+    ]
+
+
+class _Maker:
+    """Makes rungs by the ladder's rules."""
+
+    def __init__(self, settings: LadderSettings) -> None:
+        self.settings = settings
+        self.model_args, self.data_args = model_args(settings), data_args(settings)
+
+    def batch_size(self, num_tokens: float) -> int:
+        """Samples in a batch for a run of so many tokens."""
+        settings = self.settings
+        if settings.steps is None:
+            samples: float = batch_size_for(num_tokens, settings.context)
+        else:
+            samples = num_tokens / (settings.steps * settings.context)
+        return max(1, round(samples / settings.batches_per_step))
+
+    def run(self, flops: int, size: Size, seed: int, *, lr_factor: float | None = None, **more: Any) -> Rung:
+        """Return an independent run that spends a budget on a size."""
+        batch_size = self.batch_size(flops / (6 * size.num_params))
+        return self.make(flops, size, seed, batch_size, lr_factor, **more)
+
+    def make(
+        self, flops: int, size: Size, seed: int, batch_size: int, lr_factor: float | None = None, **more: Any
+    ) -> Rung:
+        """Return a rung; its tokens are what the budget buys, in whole steps."""
+        settings = self.settings
+        tokens_per_step = batch_size * settings.batches_per_step * settings.context
+        steps = round(flops / (6 * size.num_params * tokens_per_step))
+        if steps < MIN_STEPS:
+            enough = 6 * size.num_params * tokens_per_step * 100
+            what, least = "budgets", float(enough)
+            if settings.budgets is None:  # then it is the target that they follow from
+                what, least = "target", enough / flops * settings.target_flops
+            raise InputError(
+                f"{what}: {human_flops(flops)}, the cheapest budget, train {size.num_params:,} parameters for {steps} "
+                f"steps of {tokens_per_step} tokens; give a {what.removesuffix('s')} of at least {human_flops(least)}, "
+                f"or a smaller context or spread"
+            )
+        num_tokens = steps * tokens_per_step
+        lr = settings.lr(size.dims.width, tokens_per_step) * (lr_factor or 1.0)
+        name = f"{flops:.2e}-n{size.num_params}-s{seed}".replace("e+", "e")
+        if lr_factor is not None:
+            more, name = {**more, "kind": "sweep"}, f"{name}-lr{lr_factor:g}x"
+        values: dict[str, Any] = {
+            **size.quantities,
+            "lr": lr,
+            "warmup": settings.warmup,
+            "decay": settings.decay,
+            "steps": steps,
+            "seed": seed,
+            "num_tokens": num_tokens,
+            "batch_size": batch_size,
+            "context": settings.context,
+        }
+        return Rung(
+            name=name,
+            num_params=size.num_params,
+            num_tokens=num_tokens,
+            flops=6 * size.num_params * num_tokens,
+            budget=flops,
+            seed=seed,
+            lr=lr,
+            batch_size=batch_size,
+            tokens_per_step=tokens_per_step,
+            shape=f"{size.dims.width}x{size.dims.depth}",
+            width=size.dims.width,
+            model_args=filled_in(self.model_args, values),
+            data_args=filled_in(self.data_args, values),
+            **more,
+        )
+
+    def with_shares(self, rung: Rung, warmup: float, decay: float, **more: Any) -> Rung:
+        """Return the rung with another warm-up and decay, shares of its own tokens."""
+        shares = {"warmup": warmup, "decay": decay}
+        changed = {name: shares[quantity] for name, quantity in self.model_args.items() if quantity in shares}
+        if len(changed) < 2:
+            raise InputError(
+                f"trunk: {self.settings.model['class_path']} takes no warm-up and decay from the ladder; say with "
+                f"model_args which of its arguments take 'warmup' and 'decay'"
+            )
+        return replace(rung, model_args={**rung.model_args, **changed}, **more)
+
+
+def _with_trunks(maker: _Maker, cells: Sequence[tuple[int, Size, int]]) -> list[Rung]:
+    """Return, for each size and seed, one trunk and a branch for each budget; a plain run where there is one budget.
+
+    The trunk's rate is constant after its warm-up. A branch to D tokens leaves it at (1 - decay)·D and lets the rate
+    fall from there, so that its last `decay` share is what an independent run's is (Haegele et al. 2024, arXiv
+    2405.18392, section 4). One batch size serves all branches: that of the geometric mean of their tokens.
+    """
+    decay, warmup = maker.settings.decay, maker.settings.warmup
+    groups: dict[tuple[int, int], list[tuple[int, Size]]] = {}
+    for flops, size, seed in cells:
+        groups.setdefault((size.num_params, seed), []).append((flops, size))
+    rungs = []
+    for (num_params, seed), members in groups.items():
+        if len(members) == 1:
+            rungs.append(maker.run(*members[0], seed))
+            continue
+        tokens = [flops / (6 * num_params) for flops, _ in members]
+        batch_size = maker.batch_size(math.exp(sum(map(math.log, tokens)) / len(tokens)))
+        branches = [maker.make(flops, size, seed, batch_size) for flops, size in members]
+        step = branches[0].tokens_per_step
+        starts = [max(1, round((1 - decay) * rung.steps)) * step for rung in branches]
+        end, name = max(starts), f"trunk-n{num_params}-s{seed}"
+        rise = warmup * min(rung.num_tokens for rung in branches) / end
+        trunk = replace(
+            maker.with_shares(branches[-1], rise, 0.0),
+            name=name,
+            kind="trunk",
+            num_tokens=end,
+            flops=6 * num_params * end,
+            points=tuple(sorted(set(starts))),
+        )
+        rungs.append(trunk)
+        rungs += [
+            maker.with_shares(rung, rise, 0.0, kind="branch", trunk=name, start_tokens=start)
+            for rung, start in zip(branches, starts, strict=True)
+        ]
+    return rungs

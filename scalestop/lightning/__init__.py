@@ -1,0 +1,1 @@
+"""The Lightning adapter: whatever touches a Trainer."""

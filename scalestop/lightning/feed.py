@@ -1,0 +1,75 @@
+"""The batches of a fit on their way to the watch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scalestop.accounting.tokens import TokenCount, TokenCounter
+from scalestop.errors import InputError
+from scalestop.lightning import trainer as _trainer
+from scalestop.lightning.steps import StepSensor
+from scalestop.run.watch import RunWatch
+
+
+class BatchFeed:
+    """Counts each batch while it is whole, and adds it to the watch once it has been trained on.
+
+    Args:
+        watch: Counts the run.
+        steps: Notices the optimizer steps between batches.
+        counter: Counts a batch's tokens.
+        counts_here: Whether this rank's batches count.
+    """
+
+    def __init__(self, watch: RunWatch, steps: StepSensor, counter: TokenCounter, counts_here: bool) -> None:
+        self.counter = counter
+        """Counts a batch's tokens."""
+        self._watch, self._steps, self._counts_here = watch, steps, counts_here
+        self._batch: TokenCount | None = None
+        self._open = False
+        self._due: bool | None = None
+
+    def begin(self, batch: Any) -> None:
+        """Count a batch before a training step may take it apart."""
+        self._batch = self.counter(batch) if self._counts_here else None
+        self._open = True
+        self._watch.begin_batch()
+
+    def end(self, trainer: Any) -> bool | None:
+        """Add the batch, unless `catch_up` has.
+
+        Returns:
+            Whether to look at the run now; None if the batch made no optimizer step, as a run ends on none of those.
+        """
+        if self._open:
+            self._add(trainer)
+        due, self._due = self._due, None
+        return due
+
+    def catch_up(self, trainer: Any) -> None:
+        """Add a batch that has been trained on and not ended yet: a checkpoint of this moment goes on after it."""
+        if self._open and _trainer.batch_is_done(trainer):
+            self._add(trainer)
+
+    def _add(self, trainer: Any) -> None:
+        self._open = False
+        stepped = self._steps.moved(trainer)
+        due = self._watch.end_batch(self._batch, stepped)
+        self._batch = None
+        if stepped:
+            self._due = due
+
+    def validate(self, batch: Any) -> None:
+        """Count a validation batch, in its own counter.
+
+        Raises:
+            InputError: If it cannot be read, and is to be paid for.
+        """
+        if not self._counts_here:
+            return
+        meter = self._watch.meter
+        try:
+            meter.add_validation(self.counter(batch).processed)
+        except InputError:  # validation batches may look otherwise; that matters only if they count
+            if meter.count_validation:
+                raise

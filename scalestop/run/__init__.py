@@ -1,0 +1,1 @@
+"""A run under watch, without any framework: counts, rule, gate, metrics, records."""

@@ -1,0 +1,309 @@
+"""The record of a run: what it was asked, what it used, what came out. One JSON file per run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scalestop.accounting.meter import Usage
+from scalestop.errors import InputError
+from scalestop.laws import ScalingLaw
+from scalestop.planning.allocation import interval_of_run
+from scalestop.planning.planned import Plan
+from scalestop.run.stopping import StopDecision
+
+if TYPE_CHECKING:
+    from scalestop.accounting.params import ParamCount
+
+SCHEMA = "scalestop.record/1"
+FILE_NAME = "scalestop.json"
+DECAYED_SHARE = 0.1
+"""A learning rate at or below this share of its peak counts as decayed to its end."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run was asked to do, what it used, and what came out; `fit_law` reads many of these."""
+
+    num_params: int
+    """N, counted as `n_counts` says."""
+    num_tokens: int
+    """D: tokens trained on, padding left out, global over ranks."""
+    flops: int
+    """Training FLOPs used."""
+    loss: float | None
+    """Final loss, nats per token: the validation loss where there is one. None if none was logged; not finite if the
+    run diverged, and then a file holds it as the text `"NaN"` or `"Infinity"`."""
+    stop_reason: str
+    """Why the run ended; NOT_STOPPED if something else ended it."""
+    law: str
+    """Law that planned the run."""
+    budget: str
+    """Budget as text."""
+    n_counts: str = "total"
+    """Which parameters N means: `total` or `body`."""
+    loss_name: str | None = None
+    """Metric that `loss` is."""
+    message: str = ""
+    """The stop's reason in words."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters by role: total, body, embedding, head, trainable."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """What was planned: N_opt, D_opt, stop step and reason, predicted loss."""
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    """Every counter of `Usage`."""
+    curve: tuple[tuple[int, float], ...] = ()
+    """Loss against tokens within the run: (num_tokens, loss) pairs."""
+    run: str = ""
+    """Identity of the run; survives resumes."""
+    seed: int | None = None
+    """Seed given to `seed_everything`; None if it was not called."""
+    lr_decayed: bool | None = None
+    """Whether the learning rate had come down to at most a tenth of its peak; None if unknown."""
+    lr_final_share: float | None = None
+    """Final learning rate over its peak."""
+    unique_tokens: int | None = None
+    """Distinct tokens of the training set, where known; fewer than D means repetition."""
+    overshoot: float | None = None
+    """How far the deciding counter went past its limit, as a share of it."""
+    late_by: int | None = None
+    """Steps by which the stop may have come late, after a step over several ranks that no check could expect."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of Python and of the packages that matter."""
+    schema: str = SCHEMA
+    """Format of the file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data: a number that is not finite stands as text, `"NaN"` or `"Infinity"`."""
+        return {name: _as_json(value) for name, value in asdict(self).items()}
+
+    def save(self, path: str | Path) -> Path:
+        """Write the record atomically: a reader sees the old file or the new one, never half of one.
+
+        Args:
+            path: File to write. Missing parent folders are made.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(self.to_dict(), file, indent=2, default=str, allow_nan=False)
+                file.write("\n")
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunRecord:
+        """Read a record file.
+
+        Raises:
+            InputError: If it is no record; naming the file and each unknown or missing field.
+        """
+        path = Path(path)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise InputError(f"{path}: is not JSON: {error}") from None
+        return cls.from_dict(data, where=str(path))
+
+    @classmethod
+    def from_dict(cls, data: Any, *, where: str = "record") -> RunRecord:
+        """Read what `to_dict` returned.
+
+        Raises:
+            InputError: Naming each unknown or missing field, another schema, or what is no number.
+        """
+        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+            got = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
+            raise InputError(f"{where}: schema: expected {SCHEMA!r}, got {got!r}")
+        known = {f.name for f in fields(cls)}
+        required = {"num_params", "num_tokens", "flops", "loss", "stop_reason", "law", "budget"}
+        if missing := sorted(required - set(data)):
+            raise InputError(f"{where}: missing field(s) {', '.join(missing)}")
+        if unknown := sorted(set(data) - known):
+            raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}")
+        values = dict(data)
+        try:
+            values["curve"] = tuple((int(tokens), float(loss)) for tokens, loss in values.get("curve", ()))
+        except (TypeError, ValueError):
+            raise InputError(f"{where}: curve: expected pairs of tokens and loss; got {values['curve']!r}") from None
+        for name in ("loss", "lr_final_share", "overshoot"):
+            try:
+                values[name] = None if values.get(name) is None else float(values[name])
+            except (TypeError, ValueError):
+                raise InputError(f"{where}: {name}: expected a number; got {values[name]!r}") from None
+        return cls(**values)
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value without the floats that JSON does not have: as text, they read back with `float`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _as_json(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(part) for part in value]
+    return value
+
+
+def describe_end(
+    plan: Plan,
+    law: ScalingLaw,
+    usage: Usage,
+    decision: StopDecision,
+    loss: float | None,
+    late_by: int | None = None,
+) -> str:
+    """Return a run's closing line: reason, numbers, loss against prediction.
+
+    Args:
+        plan: What was planned.
+        law: The law behind it, for the loss it predicts at this N and D.
+        usage: What was used.
+        decision: The stop; one with `NOT_STOPPED` says that something else ended the run.
+        loss: Final loss, nats per token.
+        late_by: Steps by which the stop may have come late; None if it is on the exact step.
+    """
+    predicted = None
+    if law.has_loss and usage.tokens_non_padding:
+        predicted = float(law.loss(float(plan.num_params), float(usage.tokens_non_padding)))
+    message = decision.message
+    if not decision.stop:
+        message = f"the Trainer ended the run before any limit was met ({message.removeprefix('keep training: ')})"
+    parts = [f"{decision.reason}: {message}"]
+    if loss is not None and not math.isfinite(loss):
+        parts.append(f"loss {loss}: the run diverged")
+    elif loss is not None:
+        against = f" against {predicted:.3f} predicted ({loss - predicted:+.3f}" if predicted is not None else ""
+        span = interval_of_run(law, plan.num_params, usage.tokens_non_padding) if against else None
+        if span is not None and law.uncertainty is not None and law.uncertainty.knows_scatter:
+            inside = "inside" if span[0] <= loss <= span[1] else "OUTSIDE"
+            against += f", {inside} the 90 % of runs {span[0]:.3f} to {span[1]:.3f}"
+        parts.append(f"loss {loss:.3f}{against}" + (")" if against else ""))
+    if decision.overshoot:
+        parts.append(f"{decision.overshoot:.2%} past the limit")
+    if late_by:
+        parts.append(f"up to {late_by:,} steps late, as a step took over twice the tokens of any before it")
+    parts.append(f"{usage.optimizer_steps:,} steps")
+    return "; ".join(parts)
+
+
+def build_record(
+    *,
+    plan: Plan,
+    params: ParamCount,
+    usage: Usage,
+    decision: StopDecision,
+    loss: float | None,
+    loss_name: str | None,
+    curve: Sequence[tuple[int, float]] = (),
+    run: str = "",
+    seed: int | None = None,
+    lr_final_share: float | None = None,
+    late_by: int | None = None,
+) -> RunRecord:
+    """Return the record of a run that has ended; see `RunRecord` for each field."""
+    diverged = f"; {loss_name} was {loss}" if loss is not None and not math.isfinite(loss) else ""
+    return RunRecord(
+        num_params=plan.num_params,
+        n_counts=plan.n_counts,
+        num_tokens=usage.tokens_non_padding,
+        flops=usage.flops,
+        loss=loss,
+        loss_name=loss_name,
+        stop_reason=str(decision.reason),
+        message=decision.message + diverged,
+        law=plan.law,
+        budget=str(plan.budget),
+        params={name: value for name, value in asdict(params).items() if name != "notes"},
+        plan=plan_summary(plan),
+        usage=asdict(usage),
+        curve=tuple(curve),
+        run=run,
+        seed=seed,
+        lr_final_share=lr_final_share,
+        lr_decayed=None if lr_final_share is None else lr_final_share <= DECAYED_SHARE * 1.001,
+        overshoot=decision.overshoot,
+        late_by=late_by,
+        versions=versions(),
+    )
+
+
+def record_path(folder: Path, run: str, name: str | None = None) -> Path:
+    """Return the file for a run's record: its own from before a resume, never another run's.
+
+    Args:
+        folder: The run's log directory.
+        run: The run's identity.
+        name: Name of the callback, where there are several.
+    """
+    stem, suffix = FILE_NAME.split(".")
+    stem = f"{stem}-{name}" if name else stem
+    path, number = folder / f"{stem}.{suffix}", 1
+    while path.exists() and not _is_record_of(path, run):
+        number += 1
+        path = folder / f"{stem}-{number}.{suffix}"
+    return path
+
+
+def _is_record_of(path: Path, run: str) -> bool:
+    try:
+        return RunRecord.load(path).run == run
+    except InputError:
+        return False
+
+
+def law_fingerprint(law: ScalingLaw) -> str:
+    """Return a law's name with a digest of its constants: a refitted law of the same name is another law."""
+    constants = {name: value for name, value in law.to_dict().items() if name != "uncertainty"}
+    digest = hashlib.sha256(json.dumps(constants, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{law.name} ({digest[:8]})"
+
+
+def plan_summary(plan: Plan) -> dict[str, Any]:
+    """Return the plan's numbers for a record."""
+    best = plan.allocation
+    return {
+        "flops": best.flops if best else None,
+        "optimal_params": best.num_params if best else None,
+        "optimal_tokens": best.num_tokens if best else None,
+        "optimal_loss": best.loss if best else None,
+        "target_tokens": plan.target_tokens,
+        "target_interval": plan.target_interval,
+        "flops_per_token": plan.flops_per_token,
+        "tokens_per_step": plan.tokens_per_step,
+        "stop_step": plan.stop_step,
+        "stop_tokens": plan.stop_tokens,
+        "stop_reason": str(plan.stop_reason),
+        "loss_at_stop": plan.loss_at_stop,
+        "verdict": str(plan.verdict) if plan.verdict else None,
+        "rule": asdict(plan.rule),
+        "warnings": list(plan.warnings),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages a run depends on, without importing any."""
+    found = {"python": platform.python_version()}
+    for package in ("scalestop", "torch", "pytorch-lightning", "lightning", "numpy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""Learning rates that know the budget, and where other schedules end."""

@@ -1,0 +1,285 @@
+"""The learning rate whose clock is the budget: its shape, its clock in a plain loop, its state."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim.lr_scheduler import LinearLR, SequentialLR
+from toys import C_OPT, Toy, loader, stopping, train
+
+from scalestop.errors import InputError
+from scalestop.schedules.budget_lr import BudgetLR, begin_branch, budget_factor
+
+SHARES = st.floats(0, 1)
+
+
+def optimizer_of(*rates, **options):
+    groups = [{"params": [nn.Parameter(torch.ones(2))], "lr": rate} for rate in rates or (1.0,)]
+    return torch.optim.SGD(groups, lr=1.0, **options)
+
+
+def rates(optimizer):
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def loaded(state):
+    """What a checkpoint makes of a state under `weights_only`."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+# ---- the factor
+
+
+@pytest.mark.parametrize(
+    ("progress", "options", "expected"),
+    [
+        (0.0, {}, 0.01),
+        (0.025, {}, 0.505),
+        (0.05, {}, 1.0),
+        (0.7, {}, 1.0),
+        (0.7 + 0.3 * 0.25, {}, 0.5),
+        (0.7 + 0.3 * 0.25, {"floor": 0.2}, 0.6),
+        (0.7 + 0.3 * 0.25, {"shape": "linear"}, 0.75),
+        (0.7 + 0.3 * 0.25, {"shape": "square"}, 0.9375),
+        (0.7 + 0.3 * 0.25, {"shape": "cosine"}, 0.8535533905932737),
+        (1.0, {"floor": 0.1}, 0.1),
+        (7.0, {"floor": 0.1}, 0.1),
+        (1.0, {"decay": 0.0}, 1.0),
+        (-1.0, {}, 0.01),
+    ],
+)
+def test_factor_at_points_worked_out_by_hand(progress, options, expected):
+    assert budget_factor(progress, **options) == pytest.approx(expected, abs=1e-12)
+
+
+@given(
+    st.lists(SHARES, min_size=2, max_size=9), SHARES, SHARES, SHARES, st.sampled_from(["linear", "1-sqrt", "cosine"])
+)
+def test_factor_rises_then_falls_and_ends_at_its_floor(moments, warmup, decay, floor, shape):
+    decay = min(decay, 1 - warmup)
+    points = sorted(moments)
+    values = [budget_factor(p, warmup, decay, shape, floor) for p in points]
+    assert all(0 <= v <= 1 for v in values)
+    rising = [v for p, v in zip(points, values, strict=True) if p < warmup]
+    falling = [v for p, v in zip(points, values, strict=True) if p >= warmup]
+    assert rising == sorted(rising) and falling == sorted(falling, reverse=True)
+    if decay:
+        assert budget_factor(1.0, warmup, decay, shape, floor) == pytest.approx(floor, abs=1e-12)
+
+
+# ---- a plain loop
+
+
+def test_each_group_keeps_its_own_peak():
+    optimizer = optimizer_of(1.0, 0.1)
+    schedule = BudgetLR(optimizer, warmup=0.1, decay=0.5, shape="linear")
+    assert rates(optimizer) == pytest.approx([0.01, 0.001])
+    for progress, factor in ((0.1, 1.0), (0.5, 1.0), (0.75, 0.5), (1.0, 0.0)):
+        schedule.advance(progress)
+        assert rates(optimizer) == pytest.approx([factor, 0.1 * factor])
+        assert schedule.get_last_lr() == rates(optimizer) and schedule.factor == pytest.approx(factor)
+
+
+def test_a_tensor_rate_is_filled_and_not_replaced():
+    rate = torch.tensor(0.5)
+    optimizer = torch.optim.Adam([nn.Parameter(torch.ones(2))], lr=rate, capturable=False, foreach=False)
+    schedule = BudgetLR(optimizer, warmup=0.0, decay=0.5, shape="linear")
+    held = optimizer.param_groups[0]["lr"]
+    schedule.advance(0.75)
+    assert optimizer.param_groups[0]["lr"] is held and held.item() == 0.25
+    kept = schedule.get_last_lr()
+    schedule.advance(1.0)
+    assert kept == [0.25] and held.item() == 0.0
+    assert loaded(schedule.state_dict())["base_lrs"] == [0.5]
+
+
+def test_a_group_added_on_the_way_has_its_rate_as_its_peak():
+    optimizer = optimizer_of(1.0)
+    schedule = BudgetLR(optimizer, warmup=0.0, decay=0.5, shape="linear")
+    schedule.advance(0.25)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.2})
+    schedule.advance(0.75)
+    assert rates(optimizer) == pytest.approx([0.5, 0.1])
+    again = optimizer_of(1.0, 0.2)
+    other = BudgetLR(again, warmup=0.0, decay=0.5, shape="linear")
+    other.load_state_dict(loaded(schedule.state_dict()))
+    assert rates(again) == pytest.approx([0.5, 0.1])
+
+
+def test_the_furthest_of_several_clocks_counts():
+    schedule = BudgetLR(optimizer_of(), warmup=0.0)
+    schedule.advance(0.2, "a")
+    schedule.advance(0.6, "b")
+    schedule.advance(0.3, "a")
+    assert schedule.progress == 0.6
+
+
+def test_without_a_clock_the_second_step_says_what_to_add():
+    optimizer = optimizer_of()
+    schedule = BudgetLR(optimizer)
+    optimizer.step()
+    with pytest.raises(InputError, match=r"Add scalestop.ComputeOptimalStopping\(budget\) to the Trainer's callbacks"):
+        schedule.step()
+    with pytest.raises(InputError, match=r"nobody tells .* or call advance\(progress\) after each step"):
+        optimizer.step()
+    schedule.advance(0.5)
+    optimizer.step()
+    schedule.step()
+    assert rates(optimizer) == [1.0]
+
+
+def test_a_tensor_rate_without_a_clock_is_an_error_too():
+    optimizer = torch.optim.Adam([nn.Parameter(torch.ones(2))], lr=torch.tensor(0.3), foreach=False)
+    schedule = BudgetLR(optimizer, shape="linear")
+    optimizer.step()
+    with pytest.raises(InputError, match="nobody tells this schedule"):
+        optimizer.step()
+    assert schedule.progress == 0.0
+
+
+def test_an_optimizer_outlives_its_schedule():
+    optimizer = optimizer_of()
+    schedule = BudgetLR(optimizer)
+    copy.deepcopy(optimizer).step()
+    del schedule
+    for _ in range(3):
+        optimizer.step()
+
+
+def test_after_a_warmup_of_ones_own():
+    optimizer = optimizer_of()
+    rise, budget = LinearLR(optimizer, 0.1, total_iters=4), BudgetLR(optimizer, warmup=0.0, decay=0.5, shape="linear")
+    both = SequentialLR(optimizer, [rise, budget], [4])
+    seen = []
+    for step in range(12):
+        seen.append(rates(optimizer)[0])
+        optimizer.step()
+        both.step()
+        budget.advance((step + 1) / 12)
+    assert seen[:4] == pytest.approx([0.1, 0.325, 0.55, 0.775])
+    assert seen[4:] == pytest.approx([1, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]) and rates(optimizer) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"warmup": -0.1}, "warmup: a share, between 0 and 1; got -0.1"),
+        ({"decay": 1.5}, "decay: a share, between 0 and 1; got 1.5"),
+        ({"floor": math.nan}, "floor: a share, between 0 and 1; got nan"),
+        ({"warmup": 0.6, "decay": 0.5}, r"warmup and decay: together at most the whole run; got 0.6 \+ 0.5 > 1"),
+        ({"shape": "sqrt"}, "shape: one of linear, 1-sqrt, cosine, square; got 'sqrt'"),
+        ({"horizon": "12h"}, "horizon: an amount of FLOPs or tokens; got '12 h'"),
+        ({"horizon": ["1e9 FLOPs", "5 USD"]}, "horizon: an amount of FLOPs or tokens; got"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        BudgetLR(optimizer_of(), **options)
+
+
+def test_no_number_is_no_progress():
+    schedule = BudgetLR(optimizer_of())
+    with pytest.raises(InputError, match="progress: how far the run is, 0 to 1; got nan"):
+        schedule.advance(math.nan)
+    assert schedule.progress == 0.0
+
+
+# ---- state
+
+
+@given(st.lists(st.floats(0, 1.2), max_size=5))
+def test_state_survives_a_fresh_object(moments):
+    one, other = optimizer_of(1.0, 0.3), optimizer_of(5.0, 7.0)
+    schedule, fresh = BudgetLR(one), BudgetLR(other)
+    for moment in moments:
+        schedule.advance(moment)
+    fresh.load_state_dict(loaded(schedule.state_dict()))
+    assert rates(other) == rates(one) and fresh.progress == schedule.progress
+    for ahead in (0.0, 0.02, 0.5, 0.9):
+        schedule.advance(ahead)
+        fresh.advance(ahead)
+        assert rates(other) == rates(one)
+
+
+def test_a_checkpoint_with_more_groups_is_refused():
+    state = BudgetLR(optimizer_of(1.0, 2.0)).state_dict()
+    with pytest.raises(InputError, match="the checkpoint has rates for 2 param groups, the optimizer 1"):
+        BudgetLR(optimizer_of()).load_state_dict(state)
+
+
+def test_a_raised_budget_never_warms_up_again():
+    optimizer = optimizer_of()
+    schedule = BudgetLR(optimizer, warmup=0.1)
+    schedule.advance(0.05)
+    assert 0 < rates(optimizer)[0] < 1
+    schedule.advance(0.2)
+    resumed = BudgetLR(optimizer, warmup=0.1)
+    resumed.load_state_dict(loaded(schedule.state_dict()))
+    resumed.advance(0.02)  # ten times the budget
+    assert rates(optimizer) == [1.0]
+
+
+def test_a_branch_falls_from_where_it_begins_to_the_floor():
+    optimizer = optimizer_of()
+    schedule = BudgetLR(optimizer, shape="linear", floor=0.1)
+    schedule.advance(0.5)
+    assert begin_branch([schedule], 0.8)
+    assert rates(optimizer) == [1.0] and schedule.is_branch
+    schedule.advance(0.9)
+    assert rates(optimizer) == pytest.approx([0.55])
+    resumed = BudgetLR(optimizer, shape="linear", floor=0.1)
+    resumed.load_state_dict(loaded(schedule.state_dict()))
+    assert not begin_branch([resumed], 0.9)
+    assert rates(optimizer) == pytest.approx([0.55])
+    resumed.advance(1.0)
+    assert rates(optimizer) == pytest.approx([0.1])
+
+
+@pytest.mark.parametrize(
+    ("stands", "progress", "message"),
+    [
+        (0.5, 0.0, "the run starts from nothing; give the trunk's checkpoint to fit, as ckpt_path"),
+        (0.5, 1.2, "already seen 1.2 times the branch's tokens; take an earlier one"),
+        (0.02, 0.5, "at the checkpoint the rate is 0.406 of its peak, not on its plateau"),
+        (0.8, 0.5, "at the checkpoint the rate is 0.423 of its peak, not on its plateau"),
+        (None, 0.5, "configure_optimizers returns no scalestop.BudgetLR"),
+    ],
+)
+def test_a_branch_that_cannot_begin_says_why(stands, progress, message):
+    schedules = []
+    if stands is not None:
+        schedules.append(BudgetLR(optimizer_of()))
+        schedules[0].advance(stands)
+    with pytest.raises(InputError, match=message):
+        begin_branch(schedules, progress)
+
+
+# ---- in a Trainer
+
+
+class Unclocked(Toy):
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.lr)
+        return [optimizer], [BudgetLR(optimizer)]  # by the epoch, which never ends here
+
+
+def test_a_trainer_without_the_callback_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"Add scalestop.ComputeOptimalStopping\(budget\)"):
+        train([], tmp_path, Unclocked(), max_steps=5)
+
+
+def test_the_clock_runs_when_lightning_steps_by_the_epoch(tmp_path):
+    callback = stopping(1.05 * C_OPT)
+    trainer = train(callback, tmp_path, Unclocked(), loader(2000))
+    assert callback.stop_reason == "COMPUTE_OPTIMAL"
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.0
