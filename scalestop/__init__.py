@@ -23,8 +23,7 @@ if TYPE_CHECKING:
         get_law,
         list_laws,
     )
-    from scalestop.lightning.branch import decay_to
-    from scalestop.lightning.callback import ComputeOptimalStopping
+    from scalestop.lightning import ComputeOptimalStopping, decay_to
     from scalestop.planning.allocation import Allocation, allocate, predict_loss
     from scalestop.planning.budget import Budget
     from scalestop.planning.plan import make_plan
@@ -40,7 +39,7 @@ _HOME = {
     "Allocation": "planning.allocation",
     "Budget": "planning.budget",
     "BudgetLR": "schedules.budget_lr",
-    "ComputeOptimalStopping": "lightning.callback",
+    "ComputeOptimalStopping": "lightning",
     "DataConstrainedLaw": "laws",
     "InputError": "errors",
     "KaplanLaw": "laws",
@@ -63,7 +62,7 @@ _HOME = {
     "allocate": "planning.allocation",
     "backtest": "fitting",
     "count_params": "accounting.params",
-    "decay_to": "lightning.branch",
+    "decay_to": "lightning",
     "decide": "run.stopping",
     "fit_law": "fitting",
     "get_law": "laws",
@@ -117,7 +116,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'scalestop' has no attribute {name!r}")
     value = getattr(import_module(f"scalestop.{_HOME[name]}"), name)
-    globals()[name] = value
+    if _HOME[name] != "lightning":  # which answers by what has been imported by then
+        globals()[name] = value
     return value
 
 

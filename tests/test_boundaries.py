@@ -62,8 +62,8 @@ HOUSE = [
     ({"run"}, set()),
     ({"schedules"}, {"torch"}),
     ({"report"}, {"numpy", "matplotlib", "rich"}),
-    ({"lightning"}, {"numpy", "torch", "pytorch_lightning"}),
-    ({"lab"}, {"numpy", "torch", "pytorch_lightning"}),
+    ({"lightning"}, {"torch"}),
+    ({"lab"}, {"numpy", "torch"}),
     ({"ladder"}, {"numpy", "torch", "pytorch_lightning", "rich", "jsonargparse"}),
     ({"commands", "cli", "__main__"}, {"torch", "pytorch_lightning", "rich", "jsonargparse"}),
 ]
@@ -71,12 +71,15 @@ FLOORS = {name: floor for floor, (rooms, _) in enumerate(HOUSE) for name in room
 THIRD_PARTY = {floor: packages for floor, (_, packages) in enumerate(HOUSE)}
 # rooms beside each other that do not enter one another
 APART = [("laws", "accounting"), ("planning", "fitting"), ("run", "fitting")]
-# the other namespace of the same library, for its one module
-OWN = {("lightning.unified", "lightning")}
+# Lightning by the names of its two namespaces: one file for each, and nobody else imports it at all
+OWN = {
+    ("lightning.for_lightning", "lightning"),
+    ("lightning.for_pytorch_lightning", "pytorch_lightning"),
+    ("lightning.for_both", "lightning"),
+    ("lightning.for_both", "pytorch_lightning"),
+}
 # inside a function only, so that nobody pays who does not ask: (module, what it imports)
 LATE = {
-    ("accounting.hardware", "lightning"),
-    ("accounting.hardware", "lightning_fabric"),
     ("fitting.tables.logs", "tensorboard"),
     ("commands.train", "yaml"),
     ("ladder.launch", "submitit"),

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from scalestop import ComputeOptimalStopping
 from scalestop.laws import ParametricLaw
 from scalestop.laws.base import LawInfo
-from scalestop.lightning.callback import ComputeOptimalStopping
 
 LAW = ParametricLaw(LawInfo("toy", "total", "made up"), E=1.0, A=50.0, B=200.0, alpha=0.5, beta=0.5)
 """Optimal at 16 tokens per parameter."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import platform
 import re
+import sys
 import warnings
+from collections.abc import Callable
+from importlib import import_module
 
 import torch
 
@@ -47,13 +50,9 @@ def peak_flops_per_second(device: torch.device | str | int, precision: str | tor
         return None
     if device.type == "cuda" and not is_in_table(device_name(device)):
         return None
-    try:
-        from lightning_fabric.utilities.throughput import get_available_flops
-    except ImportError:
-        try:
-            from lightning.fabric.utilities.throughput import get_available_flops
-        except ImportError:
-            return None
+    get_available_flops = _lightnings_table()
+    if get_available_flops is None:
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # unknown is an answer here, not a warning
@@ -88,6 +87,18 @@ def device_name(device: torch.device | str | int) -> str:
         return str(torch.cuda.get_device_name(device))
     processor = platform.processor() or platform.machine()
     return f"{device.type} ({processor})" if device.type == "cpu" and processor else device.type
+
+
+def _lightnings_table() -> Callable[[torch.device, torch.dtype], int | None] | None:
+    """Find Lightning's table in the package that is imported already: importing the other would set up its logger."""
+    packages = ["lightning_fabric", "lightning.fabric"]
+    for package in sorted(packages, key=lambda name: name not in sys.modules):
+        try:
+            found = import_module(f"{package}.utilities.throughput").get_available_flops
+        except ImportError:
+            continue
+        return found
+    return None
 
 
 def device_count(device_type: str) -> int:

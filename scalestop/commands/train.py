@@ -21,7 +21,7 @@ from scalestop.lab.data import TextData, batch_size_for
 from scalestop.lab.dims import dims_below
 from scalestop.lab.tiny_gpt import TinyGPT
 from scalestop.laws import ScalingLaw, get_law
-from scalestop.lightning.callback import ComputeOptimalStopping
+from scalestop.lightning import ComputeOptimalStopping
 from scalestop.planning.allocation import allocate, flops_of
 from scalestop.planning.budget import Budget
 

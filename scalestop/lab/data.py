@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from scalestop.errors import InputError
 from scalestop.lab.corpus import Corpus, load_corpus
+from scalestop.lightning.namespace import namespace
+
+pl: Any = namespace()
 
 _BATCH_SIZE = 16
 

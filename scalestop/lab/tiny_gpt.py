@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scalestop.errors import InputError
 from scalestop.lab.dims import GPTDims, dims_for
-from scalestop.lightning.callback import ComputeOptimalStopping
+from scalestop.lightning import ComputeOptimalStopping
+from scalestop.lightning.namespace import namespace
 from scalestop.schedules.budget_lr import BudgetLR, Shape, check_shares
+
+pl: Any = namespace()
 
 _EMBEDDING_STD = 0.1
 _ROTARY_BASE = 1_000.0

@@ -25,8 +25,8 @@ from scalestop.ladder.rung import Rung
 from scalestop.ladder.settings import LadderSettings
 from scalestop.ladder.store import DIVERGED, Ladder
 from scalestop.ladder.watchers import DivergenceGuard, ResumePoints
-from scalestop.lightning.branch import decay_to
-from scalestop.lightning.callback import ComputeOptimalStopping
+from scalestop.lightning import ComputeOptimalStopping, decay_to
+from scalestop.lightning.callback import StoppingCallback
 from scalestop.planning.budget import Budget
 from scalestop.run.records import FILE_NAME, RunRecord
 
@@ -119,7 +119,7 @@ def _end(ladder: Ladder, rung: Rung, record: RunRecord) -> RunRecord:
     return record
 
 
-def _stopping(ladder: Ladder, rung: Rung) -> ComputeOptimalStopping:
+def _stopping(ladder: Ladder, rung: Rung) -> StoppingCallback:
     """Return the callback that ends a rung at its own tokens and nowhere else."""
     law = ladder.settings.prior
     if rung.kind == "branch":

@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from scalestop.ladder.store import write_whole
-from scalestop.lightning.callback import ComputeOptimalStopping
+from scalestop.lightning.callback import StoppingCallback
 
 _LOOK_EVERY = 10  # batches; to read a loss from a GPU at each one would make it wait
 
@@ -99,7 +99,7 @@ class ResumePoints(Checkpoint):
         self,
         folder: Path,
         every_seconds: float,
-        stopping: ComputeOptimalStopping,
+        stopping: StoppingCallback,
         points: tuple[int, ...] = (),
         points_folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from scalestop.errors import InputError
-from scalestop.lightning.callback import ComputeOptimalStopping
+from scalestop.lightning.callback import STATE_KEY, StoppingCallback
 from scalestop.planning.budget import Budget
 from scalestop.units import human_count
 
 
-def decay_to(checkpoint: str | Path, tokens: int | str, **options: Any) -> ComputeOptimalStopping:
+def decay_to(checkpoint: str | Path, tokens: int | str, **options: Any) -> StoppingCallback:
     """Return the callback that anneals a trunk's checkpoint to a token count of one's choice.
 
     A trunk trains under `BudgetLR` and saves checkpoints while its rate is on the plateau. A branch goes on from one
@@ -44,6 +44,8 @@ def decay_to(checkpoint: str | Path, tokens: int | str, **options: Any) -> Compu
         raise InputError(f"decay_to: {', '.join(sorted(own))}: a branch ends at its tokens and nowhere else")
     _check(Path(checkpoint), budget.tokens)
     # with no tolerance no size is the optimal one, so that nothing but the tokens ends the branch
+    from scalestop.lightning import ComputeOptimalStopping  # of the namespace imported by now
+
     return ComputeOptimalStopping(budget, tolerance=0.0, oversized="ignore", anneal=True, **options)
 
 
@@ -55,7 +57,7 @@ def _check(path: Path, tokens: int) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, pickle.UnpicklingError):
         return  # a sharded or foreign one; looked at when it has been loaded
-    states = [s for key, s in content.get("callbacks", {}).items() if key.startswith("ComputeOptimalStopping")]
+    states = [s for key, s in content.get("callbacks", {}).items() if key.startswith(STATE_KEY)]
     if not any(states):
         raise InputError(
             f"checkpoint: {path} holds no counts; the trunk too must be trained with scalestop.ComputeOptimalStopping"

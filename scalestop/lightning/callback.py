@@ -1,4 +1,4 @@
-"""The Lightning callback: feeds the watch, tells the user, ends the run. No formula lives here."""
+"""The Lightning callback: feeds the watch, tells the user, ends the run. No formula lives here, and no Lightning."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.callbacks import Callback
-
 from scalestop.accounting.flops import FlopsPerToken
 from scalestop.accounting.hardware import peak_flops_per_second
 from scalestop.accounting.meter import Meter, Usage
 from scalestop.accounting.params import ParamCount
+from scalestop.accounting.sizing import Sizing
 from scalestop.accounting.tokens import CountTokens, TokenAccumulator, TokenCounter, is_encoder_decoder
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.lightning import trainer as _trainer
-from scalestop.lightning.feed import BatchFeed
-from scalestop.lightning.live import LiveRun
-from scalestop.lightning.planner import Aims, RunPlanner
-from scalestop.lightning.reporter import Reporter, seen
-from scalestop.lightning.sizing import Sizing
-from scalestop.lightning.state import RunState
+from scalestop.lightning.host import TrainerHost
 from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
+from scalestop.run.aims import Aims
+from scalestop.run.feed import BatchFeed
 from scalestop.run.gate import Gate
-from scalestop.run.metrics import progress
+from scalestop.run.live import LiveRun, seen
+from scalestop.run.planner import RunPlanner
 from scalestop.run.records import describe_end
+from scalestop.run.reporter import Reporter
+from scalestop.run.state import RunState
 from scalestop.run.stopping import StopDecision
 from scalestop.run.watch import RunWatch
-from scalestop.schedules.budget_lr import begin_branch
 from scalestop.schedules.undecayed import RecordsLike, read_records, undecayed_penalty
 
+STATE_KEY = "ComputeOptimalStopping"
+"""How the key of the callback's state in a checkpoint begins."""
 
-class ComputeOptimalStopping(Callback):
+
+class StoppingCallback:
     """Stops a run at its compute-optimal point, or when its budget is spent, or before it starts if it is too large.
 
-    Drop it into a Trainer::
+    This is `scalestop.ComputeOptimalStopping` less its base class, the `Callback` of the namespace that the user has
+    imported. Drop it into a Trainer::
 
         Trainer(max_epochs=-1, callbacks=[ComputeOptimalStopping(budget="1e18 FLOPs")])
 
@@ -121,7 +123,7 @@ class ComputeOptimalStopping(Callback):
         super().__init__()
         self.name = name
         # by name alone, so that a raised budget finds its counts again; made once, as Lightning asks at every hook
-        self.state_key = self._generate_state_key(name=name)
+        self.state_key = f"{STATE_KEY}{dict(name=name)!r}"
         self._aims = Aims(
             budget=Budget.parse(budget),
             job_budget=None if job_budget is None else Budget.parse(job_budget),
@@ -130,15 +132,16 @@ class ComputeOptimalStopping(Callback):
             gate=Gate.parse(until),
             speed=Speed(parse_flops_per_second(peak_flops_per_second), mfu, usd_per_device_hour=usd_per_device_hour),
             tokens_per_step=tokens_per_step,
-            penalty=None if records is None else undecayed_penalty(read_records(records)),
         )
+        self._penalty = None if records is None else undecayed_penalty(read_records(records))
         self.budget, self.law, self.rule = self._aims.budget, self._aims.law, self._aims.rule
         self._anneal = anneal
         self._new_sizing = partial(Sizing, num_params, flops_per_token, active_experts, count_tokens)
         self._count_tokens = count_tokens
         self._count_validation = count_validation
         self._loss_names = (loss_metric,) if loss_metric else ("val_loss", "train_loss", "loss")
-        self._reporter = Reporter(name, verbose, save_checkpoint, record)
+        self._reporter = Reporter(name, verbose, record)
+        self._save_checkpoint = save_checkpoint
         self._clock = clock
         # what can be wrong without a model is wrong now, not after the queue
         self._aims.plan(num_params or 1, tokens_per_step, None)
@@ -152,6 +155,7 @@ class ComputeOptimalStopping(Callback):
         self._restored: dict[str, Any] = {}
         self._state: RunState | None = None
         self._feed: BatchFeed | None = None
+        self._host: TrainerHost | None = None
         self._live: LiveRun | None = None
 
     # ---- what users read
@@ -201,7 +205,7 @@ class ComputeOptimalStopping(Callback):
     @property
     def checkpoint_path(self) -> Path | None:
         """Where the checkpoint of the stop was saved; None if it was not."""
-        return self._reporter.checkpoint_path
+        return self._live.checkpoint_path if self._live is not None else None
 
     # ---- life of a run
 
@@ -219,9 +223,8 @@ class ComputeOptimalStopping(Callback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Find N and set up the counters; a model built in `configure_model` exists only now."""
-        self._reporter.begin(trainer)
         self._sizing.count(pl_module)
-        cost = self._sizing.price(trainer, pl_module, self.law.info.n_counts)
+        cost = self._sizing.price(pl_module, self.law.info.n_counts)
         if self._state is None:
             self._state = self._new_state(trainer, cost)
         counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
@@ -243,52 +246,62 @@ class ComputeOptimalStopping(Callback):
         return RunState(trainer.strategy.broadcast(uuid.uuid4().hex), self.name, self._sizing, watch, planner)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """State the plan, say what stands in its way, and end a run that should not begin."""
-        assert self._state is not None and self._feed is not None
+        """End a run that should not begin; the plan is stated once the first batch is there."""
+        assert self._state is not None
         self._take_up_state()  # some strategies restore callbacks only after on_fit_start
-        planner = self._state.planner
-        peak = self._aims.speed.peak_flops_per_second
-        if peak is None:
-            peak = peak_flops_per_second(trainer.strategy.root_device, _trainer.precision(trainer))
-        live = self._live = LiveRun(planner.begin(trainer, self._feed.counter), self._state, self._reporter, peak)
-        if self._anneal and begin_branch(planner.schedules, progress(live.plan.limits, self.usage)):
+        gate = self._aims.gate
+        host = self._host = TrainerHost(trainer, self, self.name, gate, self._save_checkpoint, self._penalty)
+        self._reporter.take_place(host.folder, trainer.is_global_zero)
+        live = self._live = LiveRun(self._state, host, self._reporter)
+        live.peak_flops_per_second = self._aims.speed.peak_flops_per_second
+        if live.peak_flops_per_second is None:
+            device = trainer.strategy.root_device
+            live.peak_flops_per_second = peak_flops_per_second(device, _trainer.precision(trainer))
+        if self._anneal and host.schedules.begin_branch(live.plan, self.usage):
             self._state.run = trainer.strategy.broadcast(uuid.uuid4().hex)  # a run of its own from here on
-        plan = live.plan = planner.with_decay_note(live.plan)
-        self._reporter.say(f"plan\n{plan}")
-        for line in planner.conflicts(trainer, plan):
-            self._reporter.warn(line)
-        if plan.too_large and self.rule.oversized == "warn":
-            self._reporter.warn(f"N is {plan.size_ratio:.2f} N_opt; training on, as oversized='warn' asks")
-        live.begin(trainer)
+        self._state.steps.attach(trainer.optimizers, lambda: trainer.global_step)
+        live.start()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Count the batch while it is whole: a training step may take it apart."""
+        """Count the batch while it is whole: a training step may take it apart. The first one completes the plan."""
         assert self._feed is not None
-        self._feed.begin(batch)
+        if not _trainer.fetches_itself(trainer):
+            self._take(trainer, pl_module, batch)
+
+    def _take(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        assert self._feed is not None and self._live is not None and self._state is not None
+        if not self._live.announced and self._sizing.needs_batch:
+            self._state.reprice(self._sizing.price(pl_module, self.law.info.n_counts, batch))
+        count = self._feed.take(batch)
+        if not self._live.announced:
+            ranks = _trainer.accumulation(trainer) * _trainer.data_parallel_size(trainer)
+            self._live.announce(count.processed * ranks if count is not None else None)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the batch; after a real optimizer step, see whether it was the last one."""
         assert self._feed is not None and self._live is not None
-        due = self._feed.end(trainer)
+        if _trainer.fetches_itself(trainer):
+            self._take(trainer, pl_module, batch)
+        due = self._feed.add_trained()
         if due is not None:
-            self._live.step(trainer, self, due)
+            self._live.step(due)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Count validation in its own counter."""
         if self._feed is not None and self._stage == "fit":
-            self._feed.validate(batch)
+            self._feed.add_validation(batch)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the loss, and look at the gate's metrics."""
         if self._live is not None and self._stage == "fit" and not trainer.sanity_checking:
-            self._live.validated(trainer, seen(trainer.callback_metrics, self._loss_names)[0])
+            self._live.note_validation(seen(trainer.callback_metrics, self._loss_names)[0])
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Bring the counts and the decision up to date for the record."""
         if self._live is not None:
-            self._live.end(trainer)
+            self._live.finish()
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Print the closing line and write the record."""
@@ -303,18 +316,20 @@ class ComputeOptimalStopping(Callback):
         """Keep what a preempted or broken run has used."""
         if self._live is None:
             return
-        self._live.interrupt()
+        self._live.break_off()
         if type(exception).__name__ == "SIGTERMException":
-            self._reporter.checkpoint(trainer, "preempted")
+            self._live.save("preempted")
         why = f"the run was ended by {type(exception).__name__}"
         self._write_record(trainer, StopDecision(False, StopReason.NOT_STOPPED, why))
 
     def _write_record(self, trainer: Any, decision: StopDecision) -> None:
-        assert self._live is not None and self._state is not None
+        assert self._live is not None and self._state is not None and self._host is not None
         if self._live.is_idle:
             return  # nothing happened in this fit; the record of what did stands, its loss included
-        loss, loss_name = seen(trainer.callback_metrics, self._loss_names)
-        self._reporter.record(self._state.record(trainer, self._live.plan, decision, loss, loss_name))
+        loss, name = seen(trainer.callback_metrics, self._loss_names)
+        seed, rate = self._host.seed(), self._host.learning_rate()
+        record = self._state.record(self._live.plan, decision, loss, name, seed=seed, final_rate=rate)
+        self._reporter.record(record)
 
     # ---- state
 
@@ -323,9 +338,9 @@ class ComputeOptimalStopping(Callback):
         if self._state is None or self._feed is None:
             return {}
         trainer = self._trainer() if self._trainer is not None else None
-        if trainer is not None:
-            self._feed.catch_up(trainer)  # some other callback saves before this one's turn
-        return self._state.state_dict()
+        if trainer is not None and _trainer.batch_is_done(trainer):
+            self._feed.catch_up()  # some other callback saves before this one's turn
+        return self._state.state_dict(_trainer.sum_at_save)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep saved counts until the model's size is known; a checkpoint loaded for testing leaves them alone."""

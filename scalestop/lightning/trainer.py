@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-import random
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -56,7 +54,11 @@ def sum_over_ranks(trainer: Any, values: Sequence[int]) -> list[int]:
     return [int(value) for value in tensor.tolist()]
 
 
-def sum_through_store(key: str, values: Sequence[int], timeout: float) -> list[int] | None:
+_SAVE_TOGETHER_SECONDS = 20.0
+"""How long a rank that saves waits for the others' counts before it saves an estimate."""
+
+
+def sum_at_save(key: str, values: Sequence[int], timeout: float | None = None) -> list[int] | None:
     """Add up ints over all ranks without a collective, through the store the process group was made with.
 
     At checkpoint time there is no telling whether all ranks save or one alone; a collective would hang in the second
@@ -65,7 +67,7 @@ def sum_through_store(key: str, values: Sequence[int], timeout: float) -> list[i
     Args:
         key: The same on every rank for the same moment, and never used for another one.
         values: This rank's numbers.
-        timeout: Seconds to wait for the others.
+        timeout: Seconds to wait for the others; some 20 if None.
 
     Returns:
         The sums, or None if some rank did not post in time.
@@ -75,7 +77,7 @@ def sum_through_store(key: str, values: Sequence[int], timeout: float) -> list[i
         mine = dist.get_rank()
         store.set(f"{key}/{mine}", ",".join(map(str, values)))
         others = [f"{key}/{rank}" for rank in range(dist.get_world_size()) if rank != mine]
-        store.wait(others, timedelta(seconds=timeout))
+        store.wait(others, timedelta(seconds=_SAVE_TOGETHER_SECONDS if timeout is None else timeout))
         rows = [list(values), *([int(x) for x in store.get(other).decode().split(",")] for other in others)]
     except (RuntimeError, ValueError):
         return None
@@ -93,20 +95,9 @@ def log_directory(trainer: Any) -> Path:
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
-def watch_optimizer_steps(trainer: Any, hook: Any) -> list[Any] | None:
-    """Call `hook(optimizer, args, kwargs)` after each step of any optimizer; None if some cannot be watched.
-
-    The Trainer's `global_step` also counts steps that the gradient scaler skipped, and one for every optimizer.
-    """
-    optimizers = list(trainer.optimizers)
-    if not optimizers or not all(isinstance(o, torch.optim.Optimizer) for o in optimizers):
-        return None
-    return [optimizer.register_step_post_hook(hook) for optimizer in optimizers]
-
-
-def validates(trainer: Any) -> bool:
-    """Whether the fit has validation."""
-    return bool(trainer.enable_validation)
+def fetches_itself(trainer: Any) -> bool:
+    """Whether the training step takes its batches itself (`training_step(dataloader_iter)`)."""
+    return type(trainer.fit_loop._data_fetcher).__name__ == "_DataLoaderIterDataFetcher"
 
 
 def batch_is_done(trainer: Any) -> bool:
@@ -134,37 +125,6 @@ def learning_rate(trainer: Any) -> float | None:
     with suppress(Exception):
         return float(trainer.optimizers[0].param_groups[0]["lr"])
     return None
-
-
-def peek_batch(trainer: Any) -> Any:
-    """Return a batch such as the first one, without disturbing the run; None if that is not possible.
-
-    Reads the first items of a map-style dataset past its sampler, with every random state put back afterwards. A
-    loader of one's own can offer `peek()`.
-    """
-    trainer.fit_loop.setup_data()  # what the fit is about to do; it does it once
-    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002
-    try:
-        combined = trainer.fit_loop._combined_loader
-        loaders = combined.flattened if combined is not None else []
-        if len(loaders) != 1:
-            return None
-        loader = loaders[0]
-        if hasattr(loader, "peek"):  # a loader that can show its first batch and stand still
-            return loader.peek()
-        size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
-        if size is None or isinstance(loader.dataset, torch.utils.data.IterableDataset):
-            return None
-        indices = list(range(min(int(size), len(loader.dataset))))
-        fetch = getattr(loader.dataset, "__getitems__", None)
-        items = fetch(indices) if fetch is not None else [loader.dataset[i] for i in indices]
-        return loader.collate_fn(items)
-    except Exception:  # any user's dataset runs here, and the run does not depend on it
-        return None
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.random.set_rng_state(states[2])
 
 
 def accumulation(trainer: Any) -> int:

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalestop import ComputeOptimalStopping
 from scalestop.errors import InputError
 from scalestop.lab.data import TextData
 from scalestop.lab.dims import GPTDims
 from scalestop.lab.tiny_gpt import TinyGPT, _rotary_angles, _rotate, default_lr
 from scalestop.laws import ParametricLaw
 from scalestop.laws.base import LawInfo
-from scalestop.lightning.callback import ComputeOptimalStopping
 
 LAW = ParametricLaw(LawInfo("toy", "total", "made up"), E=1.0, A=50.0, B=100.0, alpha=0.4, beta=0.4)
 

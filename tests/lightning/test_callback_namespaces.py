@@ -116,3 +116,34 @@ def test_both_classes_save_under_the_same_key():
     assert isinstance(twin, Callback)
     assert twin.state_key == toys.stopping().state_key
     assert twin.state_dict() == {} and "log" not in vars(twin)
+
+
+ONE_ALONE = """
+import sys
+sys.modules[{absent!r}] = None
+from {namespace}.callbacks import Callback
+import scalestop
+from scalestop.lab import TextData, TinyGPT
+
+assert isinstance(scalestop.ComputeOptimalStopping("1e9 FLOPs"), Callback)
+assert scalestop.lightning.ComputeOptimalStopping is scalestop.ComputeOptimalStopping
+print(*(name for name in ("pytorch_lightning", "lightning") if sys.modules.get(name)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("namespace", "absent"), [("pytorch_lightning", "lightning"), ("lightning.pytorch", "pytorch_lightning")]
+)
+def test_the_namespace_that_the_user_imports_is_enough(namespace, absent):
+    """And no other is imported: it would take over its logger."""
+    script = ONE_ALONE.format(namespace=namespace, absent=absent)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env=toys.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.split() == [namespace.partition(".")[0]]

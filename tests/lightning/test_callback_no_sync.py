@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from toys import LENGTH, WORDS, ManualToy, Rows, Toy, padded, stopping, train
 
+from scalestop import ComputeOptimalStopping
 from scalestop.accounting.tokens import TokenAccumulator, TokenCount
-from scalestop.lightning.callback import ComputeOptimalStopping
 
 STEPS = 200
 
@@ -67,9 +67,6 @@ class Watched(ComputeOptimalStopping):
     def on_train_batch_end(self, *args):
         self._watch_reads(super().on_train_batch_end, *args)
 
-    def _on_optimizer_step(self, *args):
-        self._watch_reads(super()._on_optimizer_step, *args)
-
     def _watch_reads(self, hook, *args):
         with Reads() as reads:
             hook(*args)
@@ -77,6 +74,7 @@ class Watched(ComputeOptimalStopping):
 
 
 @pytest.mark.parametrize("module", [OnDevice, ManualOnDevice])
+@pytest.mark.filterwarnings("ignore:scalestop. max_steps:scalestop.ScalestopWarning")
 def test_no_device_to_host_reads_on_ordinary_steps(tmp_path, monkeypatch, module):
     read_at = []
 

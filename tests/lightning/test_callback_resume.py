@@ -12,10 +12,10 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from toys import C_OPT, LAW, LENGTH, ResumableLoader, Toy, assert_counts, loader, stopping, train
 
+from scalestop import ComputeOptimalStopping
 from scalestop.errors import ScalestopWarning
 from scalestop.laws import ParametricLaw
 from scalestop.laws.base import LawInfo
-from scalestop.lightning.callback import ComputeOptimalStopping
 from scalestop.planning.rule import StopReason
 from scalestop.run.records import RunRecord
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scalestop.accounting.tokens import TokenCount, TokenCounter
 from scalestop.errors import InputError
-from scalestop.lightning import trainer as _trainer
-from scalestop.lightning.steps import StepSensor
+from scalestop.run.steps import StepSensor
 from scalestop.run.watch import RunWatch
+
+if TYPE_CHECKING:
+    from scalestop.accounting.tokens import TokenCount, TokenCounter
 
 
 class BatchFeed:
@@ -29,37 +30,35 @@ class BatchFeed:
         self._open = False
         self._due: bool | None = None
 
-    def begin(self, batch: Any) -> None:
-        """Count a batch before a training step may take it apart."""
+    def take(self, batch: Any) -> TokenCount | None:
+        """Count a batch before a training step may take it apart; None where this rank's batches do not count."""
         self._batch = self.counter(batch) if self._counts_here else None
         self._open = True
         self._watch.begin_batch()
+        return self._batch
 
-    def end(self, trainer: Any) -> bool | None:
-        """Add the batch, unless `catch_up` has.
+    def add_trained(self) -> bool | None:
+        """Add the batch, which has been trained on, unless `catch_up` has.
 
         Returns:
             Whether to look at the run now; None if the batch made no optimizer step, as a run ends on none of those.
         """
-        if self._open:
-            self._add(trainer)
+        self.catch_up()
         due, self._due = self._due, None
         return due
 
-    def catch_up(self, trainer: Any) -> None:
-        """Add a batch that has been trained on and not ended yet: a checkpoint of this moment goes on after it."""
-        if self._open and _trainer.batch_is_done(trainer):
-            self._add(trainer)
-
-    def _add(self, trainer: Any) -> None:
+    def catch_up(self) -> None:
+        """Add a batch that has been trained on and not added yet: a checkpoint of this moment goes on after it."""
+        if not self._open:
+            return
         self._open = False
-        stepped = self._steps.moved(trainer)
+        stepped = self._steps.moved()
         due = self._watch.end_batch(self._batch, stepped)
         self._batch = None
         if stepped:
             self._due = due
 
-    def validate(self, batch: Any) -> None:
+    def add_validation(self, batch: Any) -> None:
         """Count a validation batch, in its own counter.
 
         Raises:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from scalestop.lightning import trainer as _trainer
 
 
 class StepSensor:
     """Notices when weights move.
 
-    The Trainer's `global_step` also counts steps that a gradient scaler skipped, and one for every optimizer; so the
+    A trainer's own step count may also count steps that a gradient scaler skipped, and one for every optimizer; so the
     optimizers themselves are asked, where they can be.
     """
 
@@ -20,26 +19,34 @@ class StepSensor:
         self._first: Any = None
         self._handles: list[Any] | None = None
         self._moved = False
-        self._global_step = 0
+        self._count: Callable[[], int] | None = None
+        self._counted = 0
 
-    def attach(self, trainer: Any) -> None:
-        """Begin to watch the Trainer's optimizers."""
+    def attach(self, optimizers: Sequence[Any], count: Callable[[], int]) -> None:
+        """Begin to watch.
+
+        Args:
+            optimizers: Torch's; where one of them cannot be watched, `count` is asked instead.
+            count: The trainer's own count of steps.
+        """
         self._moved = False
-        self._first = trainer.optimizers[0] if trainer.optimizers else None
-        self._global_step = trainer.global_step
-        self._handles = _trainer.watch_optimizer_steps(trainer, self._on_optimizer_step)
+        self._first = optimizers[0] if optimizers else None
+        self._count, self._counted = count, count()
+        self._handles = None
+        if optimizers and all(hasattr(optimizer, "register_step_post_hook") for optimizer in optimizers):
+            self._handles = [optimizer.register_step_post_hook(self._on_optimizer_step) for optimizer in optimizers]
 
     def detach(self) -> None:
         """Stop watching."""
         for handle in self._handles or ():
             handle.remove()
-        self._handles = None
+        self._handles = self._first = self._count = None
 
-    def moved(self, trainer: Any) -> bool:
+    def moved(self) -> bool:
         """Whether weights have moved since this was last asked."""
-        if self._handles is None:
-            self._moved = trainer.global_step != self._global_step
-            self._global_step = trainer.global_step
+        if self._handles is None and self._count is not None:
+            now = self._count()
+            self._moved, self._counted = now != self._counted, now
         moved, self._moved = self._moved, False
         return moved
 
@@ -48,13 +55,14 @@ class StepSensor:
         self.peak_rate = max(self.peak_rate, rate or 0.0)
 
     def _on_optimizer_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        rate = optimizer.param_groups[0]["lr"]
+        groups = optimizer.param_groups
+        rate = groups[0]["lr"] if groups else None
         # a rate that is a tensor may live on a device; `see_rate` is told of it now and then
         if type(rate) is float and rate > self.peak_rate and optimizer is self._first:
             self.peak_rate = rate
         if self._moved:
             return
-        for group in optimizer.param_groups:
+        for group in groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:  # after a skipped training step there is nothing to step with
                     self._moved = True

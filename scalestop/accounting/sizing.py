@@ -9,9 +9,6 @@ from typing import Any
 from scalestop.accounting.flops import FlopsPerToken, flops_per_token
 from scalestop.accounting.params import ParamCount, count_params
 from scalestop.accounting.tokens import CountTokens
-from scalestop.laws import ScalingLaw
-from scalestop.lightning import trainer as _trainer
-from scalestop.run.records import law_fingerprint
 
 
 @dataclass
@@ -31,22 +28,30 @@ class Sizing:
     cost: FlopsPerToken | None = None
     """What a token costs, once priced."""
 
-    def count(self, pl_module: Any) -> ParamCount:
+    def count(self, module: Any) -> ParamCount:
         """Count the module's parameters; a second call returns the first one's answer."""
         if self.params is None:
-            self.params = count_params(pl_module, active_experts=self.active_experts)
+            self.params = count_params(module, active_experts=self.active_experts)
         return self.params
 
-    def price(self, trainer: Any, pl_module: Any, convention: str) -> FlopsPerToken:
-        """Find what a token costs; only some ways of counting need to see a batch."""
-        batch = None
-        if self.flops_spec in ("6N+attention", "measured") or callable(self.flops_spec):
-            batch = _trainer.peek_batch(trainer)
+    @property
+    def needs_batch(self) -> bool:
+        """Whether the way of pricing has to see a batch."""
+        return self.flops_spec in ("6N+attention", "measured") or callable(self.flops_spec)
+
+    def price(self, module: Any, convention: str, batch: Any = None) -> FlopsPerToken:
+        """Find what a token costs.
+
+        Args:
+            module: The model.
+            convention: What the law's N counts.
+            batch: A batch. Where one is needed and not there yet, 6N stands in.
+        """
         self.cost = flops_per_token(
-            self.flops_spec,
-            self.num_params or self.count(pl_module),
+            "6N" if self.needs_batch and batch is None else self.flops_spec,
+            self.num_params or self.count(module),
             convention,
-            module=pl_module,
+            module=module,
             batch=batch,
             count_tokens=self.count_tokens,
         )
@@ -59,16 +64,7 @@ class Sizing:
         assert self.params is not None
         return self.params.by(convention) - (self.params.total - self.params.active)
 
-    def fingerprint(self, law: ScalingLaw) -> dict[str, Any]:
-        """Return what a run's counts rest on, as plain data: a resume under another one is told.
-
-        Args:
-            law: The law that plans the run.
-        """
-        return {
-            "num_params": self.size(law.info.n_counts),
-            "n_counts": law.info.n_counts,
-            "law": law_fingerprint(law),
-            "flops_per_token": self.cost.model if self.cost else None,
-            "token_rule": "by shape and mask" if self.count_tokens is None else "own function",
-        }
+    @property
+    def token_rule(self) -> str:
+        """How tokens are counted, in words."""
+        return "by shape and mask" if self.count_tokens is None else "own function"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scalestop.lightning import trainer as _trainer
-from scalestop.lightning.planner import RunPlanner
-from scalestop.lightning.sizing import Sizing
-from scalestop.lightning.steps import StepSensor
 from scalestop.planning.planned import Plan
-from scalestop.run.records import RunRecord, build_record
+from scalestop.run.planner import RunPlanner
+from scalestop.run.records import RunRecord, build_record, law_fingerprint
+from scalestop.run.steps import StepSensor
 from scalestop.run.stopping import StopDecision
 from scalestop.run.watch import RunWatch
 
-_SAVE_TOGETHER_SECONDS = 20.0
-"""How long a rank that saves waits for the others' counts before it saves an estimate."""
+if TYPE_CHECKING:
+    from scalestop.accounting.flops import FlopsPerToken
+    from scalestop.accounting.sizing import Sizing
+
+SumAtSave = Callable[[str, list[int]], list[int] | None]
+"""Adds up ints over the ranks at a checkpoint under a key of that moment; None if some rank did not answer."""
 
 
 @dataclass
@@ -37,12 +40,22 @@ class RunState:
     curve: list[tuple[int, float]] = field(default_factory=list)
     """Validation loss against tokens."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the run as it is now, counts global over ranks: plain data, so that weights_only loading takes it."""
+    def reprice(self, cost: FlopsPerToken) -> None:
+        """Charge another price for tokens, before any is counted in this job."""
+        meter = self.watch.meter
+        meter.flops_per_token = self.planner.flops_per_token = cost.model
+        meter.forward_flops_per_token = cost.forward or cost.model // 3
+
+    def state_dict(self, sum_at_save: SumAtSave) -> dict[str, Any]:
+        """Return the run as it is now, counts global over ranks: plain data, so that weights_only loading takes it.
+
+        Args:
+            sum_at_save: How ranks add up their counts when nobody knows whether all of them save.
+        """
         # the ranks' own counts differ: the key is of what they all share, at this moment alone
         key = f"scalestop/{self.run}/{self.name}/{self.watch.batches}/{self.watch.reductions}"
         return {
-            **self.watch.state_dict(lambda values: _trainer.sum_through_store(key, values, _SAVE_TOGETHER_SECONDS)),
+            **self.watch.state_dict(lambda values: sum_at_save(key, values)),
             "run": self.run,
             "curve": [[tokens, loss] for tokens, loss in self.curve],
             "peak_lr": self.steps.peak_rate,
@@ -68,21 +81,37 @@ class RunState:
         return lines
 
     def _fingerprint(self) -> dict[str, Any]:
-        return self.sizing.fingerprint(self.planner.aims.law)
+        """Return what a run's counts rest on, as plain data: a resume under another one is told."""
+        law = self.planner.aims.law
+        return {
+            "num_params": self.sizing.size(law.info.n_counts),
+            "n_counts": law.info.n_counts,
+            "law": law_fingerprint(law),
+            "flops_per_token": self.sizing.cost.model if self.sizing.cost else None,
+            "token_rule": self.sizing.token_rule,
+        }
 
     def record(
-        self, trainer: Any, plan: Plan, decision: StopDecision, loss: float | None, loss_name: str | None
+        self,
+        plan: Plan,
+        decision: StopDecision,
+        loss: float | None,
+        loss_name: str | None,
+        *,
+        seed: int | None,
+        final_rate: float | None,
     ) -> RunRecord:
         """Return the run's record.
 
         Args:
-            trainer: The Trainer, for the seed and the final learning rate.
             plan: The plan.
             decision: What ended the run.
             loss: Final loss, nats per token.
             loss_name: Metric that it is.
+            seed: Seed of the run; None if it was given none.
+            final_rate: The learning rate at the end.
         """
-        final, peak = _trainer.learning_rate(trainer), self.steps.peak_rate
+        peak = self.steps.peak_rate
         assert self.sizing.params is not None
         return build_record(
             plan=plan,
@@ -93,7 +122,7 @@ class RunState:
             loss_name=loss_name,
             curve=self.curve,
             run=self.run,
-            seed=_trainer.seed(),
+            seed=seed,
             late_by=self.watch.late_by,
-            lr_final_share=final / peak if final is not None and peak > 0 else None,
+            lr_final_share=final_rate / peak if final_rate is not None and peak > 0 else None,
         )

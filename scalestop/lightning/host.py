@@ -1,0 +1,120 @@
+"""A Lightning Trainer as the host of a run under watch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scalestop.accounting.meter import Usage
+from scalestop.lightning import trainer as _trainer
+from scalestop.planning.planned import Plan
+from scalestop.run.gate import Gate
+from scalestop.schedules.run_schedules import RunSchedules
+from scalestop.schedules.undecayed import UndecayedPenalty
+
+
+class TrainerHost:
+    """Answers what a `LiveRun` asks, out of a Trainer; see `scalestop.run.host.Host`.
+
+    Args:
+        trainer: The Trainer, set up.
+        callback: Logs through it.
+        name: The callback's name, where there are several.
+        gate: Metrics that a compute-optimal stop waits for.
+        save_checkpoint: Whether to save checkpoints; None saves unless the Trainer has checkpointing disabled.
+        penalty: What an undecayed learning rate costs, where records tell.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        callback: Any,
+        name: str | None,
+        gate: Gate,
+        save_checkpoint: bool | None,
+        penalty: UndecayedPenalty | None,
+    ) -> None:
+        self._trainer, self._callback, self._name, self._gate = trainer, callback, name, gate
+        self._save_checkpoint = save_checkpoint
+        self.schedules = RunSchedules(_trainer.schedules(trainer), name or "", penalty)
+        """The run's learning-rate schedules."""
+        self.folder = _trainer.log_directory(trainer)
+        """The run's log directory."""
+
+    # ---- what there is to read
+
+    @property
+    def log_every(self) -> int:
+        """Optimizer steps between logged metrics; 0 for none."""
+        return int(self._trainer.log_every_n_steps)
+
+    @property
+    def epoch_metrics_are_due(self) -> bool:
+        """Whether metrics come from the training epoch alone, as nothing is validated, and the first one is over."""
+        return self._trainer.current_epoch > 0 and not self._trainer.enable_validation
+
+    def metrics(self) -> Mapping[str, Any]:
+        """Return the latest value of every logged metric."""
+        metrics: Mapping[str, Any] = self._trainer.callback_metrics
+        return metrics
+
+    def learning_rate(self) -> float | None:
+        """Return the first param group's learning rate."""
+        return _trainer.learning_rate(self._trainer)
+
+    def seed(self) -> int | None:
+        """Return the seed given to `seed_everything`."""
+        return _trainer.seed()
+
+    def notes(self, plan: Plan) -> list[str]:
+        """Return what the plan should say of the rate at its stop."""
+        return self.schedules.notes(plan)
+
+    def conflicts(self, plan: Plan) -> list[str]:
+        """Return what in the Trainer, a schedule or the gate stands in the plan's way."""
+        return [*_trainer.conflicts(self._trainer, plan), *self.schedules.conflicts(plan, self._gate)]
+
+    # ---- ranks
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the first rank's value on every rank."""
+        return self._trainer.strategy.broadcast(value)
+
+    def sum_over_ranks(self, values: Sequence[int]) -> Sequence[int]:
+        """Add up ints over the ranks."""
+        return _trainer.sum_over_ranks(self._trainer, values)
+
+    # ---- what is done to it
+
+    def tell_time(self, plan: Plan, usage: Callable[[], Usage]) -> None:
+        """Set the clock of each `BudgetLR`."""
+        self.schedules.tell_time(plan, usage)
+
+    def stop(self) -> None:
+        """End training after this step."""
+        self._trainer.should_stop = True
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Log under `scalestop/` through the Trainer's loggers, and show the budget in the progress bar."""
+        prefix = f"scalestop/{self._name}/" if self._name else "scalestop/"
+        metrics = {prefix + key: float(value) for key, value in values.items()}
+        for logger in self._trainer.loggers:
+            logger.log_metrics(metrics, step=_trainer.logging_step(self._trainer))
+        options: dict[str, Any] = {"logger": False, "on_step": True, "on_epoch": False, "batch_size": 1}
+        self._callback.log_dict(metrics, **options)
+        if "budget_used" in values:
+            bar = f"budget_{self._name}" if self._name else "budget"
+            self._callback.log(bar, float(values["budget_used"]), prog_bar=True, **options)
+
+    def save(self, what: str) -> Path | None:
+        """Save a checkpoint; every rank must call it."""
+        wanted = self._save_checkpoint
+        if wanted is None:
+            wanted = self._trainer.checkpoint_callback is not None
+        if not wanted:
+            return None
+        stem = f"scalestop-{self._name}-{what}" if self._name else f"scalestop-{what}"
+        path = self.folder / "checkpoints" / f"{stem}-step={self._trainer.global_step}.ckpt"
+        self._trainer.save_checkpoint(path)
+        return path

@@ -1,0 +1,74 @@
+"""What a run under watch asks of whatever trains it. Each adapter answers for its own framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from scalestop.accounting.meter import Usage
+from scalestop.planning.planned import Plan
+
+
+class Host(Protocol):
+    """A trainer, as a run under watch sees it. Nothing in here may depend on which trainer it is."""
+
+    @property
+    def log_every(self) -> int:
+        """Optimizer steps between logged metrics; 0 for none."""
+
+    @property
+    def epoch_metrics_are_due(self) -> bool:
+        """Whether metrics come from the training epoch alone, as nothing is validated, and the first one is over."""
+
+    def metrics(self) -> Mapping[str, Any]:
+        """Return the latest value of every metric that was logged."""
+
+    def learning_rate(self) -> float | None:
+        """Return the first param group's learning rate; None if there is none."""
+
+    def seed(self) -> int | None:
+        """Return the seed that the run was given; None if it was given none."""
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the first rank's value on every rank. A collective."""
+
+    def sum_over_ranks(self, values: Sequence[int]) -> Sequence[int]:
+        """Add up ints over the ranks, element by element. A collective."""
+
+    def notes(self, plan: Plan) -> list[str]:
+        """Return what the plan should say of the trainer's settings."""
+
+    def conflicts(self, plan: Plan) -> list[str]:
+        """Return which of the trainer's settings stand in the plan's way."""
+
+    def tell_time(self, plan: Plan, usage: Callable[[], Usage]) -> None:
+        """Set the clock of the learning-rate schedules that follow the budget.
+
+        Args:
+            plan: The plan.
+            usage: Tells what the run has used, the same on every rank; asked only where a schedule wants to know.
+        """
+
+    def stop(self) -> None:
+        """End training after this step."""
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Log metrics under this run's prefix.
+
+        Raises:
+            Exception: Whatever a logger raises; the run goes on.
+        """
+
+    def save(self, what: str) -> Path | None:
+        """Save a checkpoint where the run keeps its own, if checkpoints are wanted; every rank calls it.
+
+        Args:
+            what: Word in the file's name.
+
+        Returns:
+            Where it was saved; None if none is wanted.
+
+        Raises:
+            Exception: Whatever the storage raises; the run goes on.
+        """
