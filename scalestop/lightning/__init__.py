@@ -1,4 +1,4 @@
-"""The Lightning adapter: whatever touches a Trainer. In files, `class_path: scalestop.lightning.ComputeOptimalStopping`.
+"""The Lightning adapter: whatever touches a Trainer. In YAML, `scalestop.lightning.ComputeOptimalStopping`.
 
 Nothing of Lightning is imported until a name is asked for, and then only the namespace that the user has imported.
 """
