@@ -136,8 +136,8 @@ def _read_events(folder: Path) -> list[dict[str, float]]:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     except ImportError:
         raise InputError(
-            f"records: {folder} holds TensorBoard events, which need the tensorboard package; install it, or log with "
-            f"CSVLogger"
+            f"records: {folder} holds TensorBoard events, which need the tensorboard package: pip install "
+            f"'scalestop[tensorboard]', or log with CSVLogger"
         ) from None
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     accumulator.Reload()
