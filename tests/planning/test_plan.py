@@ -315,7 +315,7 @@ ROUND = ParametricLaw(LawInfo("round", "total", "made up"), E=1.0, A=50.0, B=200
 
 
 def test_a_right_sized_run_by_hand():
-    """In steps of 1,000 tokens the optimum is there after 17, and so is the end of the FLOPs: the budget speaks first."""
+    """In steps of 1,000 the optimum is met after 17, and so is the end of the FLOPs: the budget speaks first."""
     plan = make_plan("100.8M FLOPs", ROUND, 1000, 1000)
     assert (plan.num_params, plan.flops_per_token, plan.tokens_per_step) == (1000, 6000, 1000)
     assert (plan.law, plan.n_counts, plan.target_interval, plan.loss_interval) == ("round", "total", None, None)

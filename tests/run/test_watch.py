@@ -390,6 +390,7 @@ def test_an_estimate_over_ranks_goes_on_at_the_pace_between_the_last_two_looks()
             watch.look(plan)
             watch.look(plan)  # no step lies between: the pace is the one before
     assert estimates[1] == Usage()
+    assert estimates[5] == Usage(80 + 20, 64 + 16, 64, 100 * 6 * N, 4, 8, 4 + 1.0, 8 + 2.0)
     assert estimates[7] == Usage(4 * 20 + 60, 64 + 48, 64, 140 * 6 * N, 4, 8, 4 + 3.0, 8 + 6.0)
     assert watch.meter.usage == Usage(240, 192, 192, 240 * 6 * N, 11, 16, 16.0, 32.0)
     assert estimates[11] == Usage(240 + 120, 192 + 96, 192, 360 * 6 * N, 8, 16, 16 + 9.0, 32 + 18.0)
