@@ -155,11 +155,12 @@ class RunWatch:
         """
         usage = self.sync()
         largest = self.meter.largest_step
+        job = self.job_usage
+        # on steps that were taken: of one that is only expected, the rule still takes the first
+        self.decision = decide(plan, usage, job_usage=job, largest_step=largest, waiting_for=waiting_for)
         if largest.tokens == 0 and plan.tokens_per_step:
             tokens = plan.tokens_per_step
             largest = Usage(tokens=tokens, tokens_non_padding=tokens, flops=tokens * plan.flops_per_token)
-        job = self.job_usage
-        self.decision = decide(plan, usage, job_usage=job, largest_step=largest, waiting_for=waiting_for)
         steps = self.meter.optimizer_steps
         if self.decision.stop and self.meter.world_size > 1 and self.late_by is None:
             self.late_by = self._lateness(largest, steps)

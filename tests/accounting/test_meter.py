@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +142,165 @@ def test_validation_has_its_own_counter_and_is_paid_for_only_when_asked(counted,
     usage = meter.usage
     assert (usage.tokens, usage.validation_tokens, usage.validation_flops) == (10, 30, 30 * COST // 3)
     assert usage.flops == expected == meter.state_dict()["flops"]
+
+
+def test_a_run_worked_out_by_hand():
+    """Two steps: batches of 10 tokens (7 of words, 5 with a loss) and 4, then one of 20 whose mask is read later."""
+    meter = Meter(60)
+    meter.add(10, non_padding=7, in_loss=5, samples=2)
+    meter.add(4, samples=1)
+    meter.add_seconds(1.25)
+    assert meter.step(1.25) == 1
+    meter.add(20, non_padding=0, in_loss=0, samples=4)
+    meter.add_masked(non_padding=18, in_loss=16)
+    meter.add_validation(9)
+    meter.add_seconds(0.5)
+    assert meter.step(0.5) == 2 == meter.optimizer_steps
+    assert meter.usage == Usage(
+        tokens=34,
+        tokens_non_padding=29,
+        tokens_in_loss=25,
+        flops=34 * 60,
+        optimizer_steps=2,
+        samples=7,
+        seconds=1.75,
+        device_seconds=1.75,
+        validation_tokens=9,
+        validation_flops=9 * 20,
+    )
+    assert meter.largest_step == Usage(
+        tokens=20,
+        tokens_non_padding=20,
+        tokens_in_loss=20,
+        flops=20 * 60,
+        optimizer_steps=1,
+        seconds=1.25,
+        device_seconds=1.25,
+    )
+
+
+def test_nothing_used_is_nothing_in_every_counter():
+    assert set(dataclasses.asdict(Usage()).values()) == {0}
+    assert Meter(COST).usage == Usage()
+    assert Meter(COST).largest_step == Usage(optimizer_steps=1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Usage().tokens = 1
+
+
+@pytest.mark.parametrize(("options", "forward"), [({}, 33), ({"forward_flops_per_token": 50}, 50)])
+def test_a_validation_token_costs_a_third_unless_told(options, forward):
+    """100 FLOPs a token: a third of it is no whole number, and a count of FLOPs is one."""
+    meter = Meter(100, **options)
+    meter.add_validation(3)
+    assert meter.usage.validation_flops == 3 * forward == meter.state_dict()["validation_flops"]
+
+
+def test_the_smallest_cost_is_one():
+    assert Meter(1).flops_per_token == 1
+
+
+def test_a_batch_counts_with_its_own_step_and_with_no_other():
+    meter = Meter(COST)
+    meter.add(5)
+    meter.add(6)
+    meter.step()
+    meter.add(9)
+    assert meter.largest_step_tokens == 11  # the 9 are in no step yet
+    meter.step()
+    meter.step()
+    assert (meter.largest_step.tokens, meter.largest_step.seconds) == (11, 0.0)
+
+
+def test_the_longest_step_is_kept_whatever_order_they_come_in():
+    meter = Meter(COST)
+    for seconds in (0.5, 2.0, 1.0):
+        meter.step(seconds)
+    assert meter.largest_step.seconds == 2.0
+
+
+def test_over_ranks_the_largest_step_is_known_by_the_last_reduction():
+    """Largest steps of 30 tokens in 2 s and of 12 in 4 s: 42 tokens, 6 device-seconds, 3 s of wall time."""
+    meters = [Meter(COST, world_size=2) for _ in range(2)]
+    for meter, tokens, seconds in zip(meters, (30, 12), (2.0, 4.0), strict=True):
+        meter.add(tokens)
+        meter.step(seconds)
+    assert meters[0].largest_step == Usage(optimizer_steps=1)
+    together(meters)
+    for meter in meters:
+        step = meter.largest_step
+        assert (step.tokens, step.flops, step.seconds, step.device_seconds) == (42, 42 * COST, 3.0, 6.0)
+
+
+def test_over_ranks_what_is_not_reduced_is_pending():
+    meters = [Meter(COST, world_size=2) for _ in range(2)]
+    meters[0].add(30, non_padding=20, in_loss=10, samples=3)
+    meters[1].add(12, samples=1)
+    for meter in meters:
+        meter.add_validation(6)
+        meter.add_seconds(1.5)
+        meter.step()
+    assert meters[0].usage == Usage(optimizer_steps=1)
+    assert meters[0].pending == {
+        "tokens": 30,
+        "tokens_non_padding": 20,
+        "tokens_in_loss": 10,
+        "samples": 3,
+        "validation_tokens": 6,
+        "nanoseconds": 1_500_000_000,
+    }
+    together(meters)
+    assert set(meters[0].pending.values()) == {0}
+    expected = Usage(42, 32, 22, 42 * COST, 1, 4, 1.5, 3.0, 12, 12 * COST // 3)
+    assert meters[0].usage == meters[1].usage == expected
+
+
+def test_a_state_is_what_a_reduction_would_have_given():
+    """Saved over two ranks before they are reduced, and after: the same counts."""
+    meters = [Meter(COST, world_size=2, count_validation=True) for _ in range(2)]
+    for meter, tokens in zip(meters, (30, 12), strict=True):
+        meter.add(tokens, samples=2)
+        meter.add_validation(6)
+        meter.add_seconds(1.5)
+        meter.step(1.5)
+    both = {name: meters[0].pending[name] + meters[1].pending[name] for name in meters[0].pending}
+    before = meters[0].state_dict(both)
+    assert before == {
+        "tokens": 42,
+        "tokens_non_padding": 42,
+        "tokens_in_loss": 42,
+        "samples": 4,
+        "validation_tokens": 12,
+        "nanoseconds": 3_000_000_000,
+        "flops": 42 * COST + 12 * COST // 3,
+        "validation_flops": 12 * COST // 3,
+        "wall_nanoseconds": 1_500_000_000,
+        "optimizer_steps": 1,
+        "largest_step": 30,
+    }
+    together(meters)
+    assert meters[0].state_dict() == {**before, "largest_step": 42}
+
+
+def test_a_resumed_meter_goes_on_and_knows_the_largest_step():
+    """A step of 31 tokens, taken up on two ranks: 16 a rank is the least that is not below it."""
+    one = Meter(COST)
+    one.add(31)
+    one.add_seconds(2.0)
+    one.step(2.0)
+    again = Meter(COST)
+    again.add(1000)  # a sanity check before the state is restored, say
+    again.load_state_dict(one.state_dict())
+    assert again.usage == one.usage
+    assert again.largest_step.tokens == 31
+    again.add(5)
+    assert again.step() == 2 and again.largest_step.tokens == 31
+    assert again.usage == Usage(36, 36, 36, 36 * COST, 2, 0, 2.0, 2.0)
+    meters = [Meter(COST, world_size=2) for _ in range(2)]
+    for meter in meters:
+        meter.load_state_dict(one.state_dict())
+        assert (meter.largest_step_tokens, meter.largest_step.tokens) == (16, 31)
+    together(meters)
+    assert meters[0].largest_step.tokens == 32
 
 
 def test_time_is_wall_time_once_and_device_time_for_each():

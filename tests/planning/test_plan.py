@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scalestop.accounting.meter import Usage
 from scalestop.errors import InputError
 from scalestop.laws import LawInfo, ParametricLaw, Uncertainty, get_law
-from scalestop.planning.plan import make_plan
-from scalestop.planning.rule import StopReason, StopRule, Verdict
+from scalestop.planning.budget import Budget
+from scalestop.planning.plan import budget_limits, make_plan
+from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
 from scalestop.run.stopping import decide
 
@@ -304,3 +305,154 @@ def test_a_size_outside_the_range_is_said_even_if_the_optimum_is_inside():
     )
     taught = make_plan("1 PF-day", "kaplan-presentation", 10**12)
     assert [("inconsistent" in line, "N = 1e+12" in line) for line in taught.warnings] == [(True, False), (False, True)]
+
+
+# ---- worked out by hand
+
+ROUND = ParametricLaw(LawInfo("round", "total", "made up"), E=1.0, A=50.0, B=200.0, alpha=0.5, beta=0.5)
+"""N_opt = sqrt(C/6) / 4 and D_opt = 4 sqrt(C/6): at 9.6e7 FLOPs, 1,000 parameters and 16,000 tokens; at 1.008e8,
+1,024.7 and 16,395.1."""
+
+
+def test_a_right_sized_run_by_hand():
+    """In steps of 1,000 the optimum is met after 17, and so is the end of the FLOPs: the budget speaks first."""
+    plan = make_plan("100.8M FLOPs", ROUND, 1000, 1000)
+    assert (plan.num_params, plan.flops_per_token, plan.tokens_per_step) == (1000, 6000, 1000)
+    assert (plan.law, plan.n_counts, plan.target_interval, plan.loss_interval) == ("round", "total", None, None)
+    assert plan.limits == (
+        Limit(StopReason.BUDGET_EXHAUSTED, "flops", 100_800_000, "lifetime", "1.008e8 FLOPs"),
+        Limit(StopReason.COMPUTE_OPTIMAL, "tokens_non_padding", 16_396, "lifetime", "16396 tokens"),
+    )
+    assert (plan.stop_step, plan.stop_tokens, plan.stop_reason) == (17, 17_000, StopReason.BUDGET_EXHAUSTED)
+    assert plan.loss_at_stop == pytest.approx(1 + 50 / 1000**0.5 + 200 / 17_000**0.5)
+    assert plan.loss_at_optimum == pytest.approx(1 + 50 / 1024.695**0.5 + 200 / 16_395.12**0.5)
+    assert not plan.loss_interval_of_run
+
+
+@pytest.mark.parametrize(
+    ("budget", "overshoot", "step"),
+    [
+        ("1000 tokens", "allow", 4),
+        ("1000 tokens", "never", 3),
+        ("900 tokens", "allow", 3),
+        ("900 tokens", "never", 3),
+        ("200 tokens", "never", 1),  # the first step is always taken
+        ("6000000 FLOPs", "allow", 4),
+        ("6000000 FLOPs", "never", 3),
+        ("1 s", "allow", 4),
+        ("1 s", "never", 3),
+        ("2 GPU-seconds", "allow", 4),
+        ("2 GPU-seconds", "never", 3),
+        ("1 USD", "allow", 4),
+        ("1 USD", "never", 3),
+        ("1000 tokens or 2400000 FLOPs", "allow", 2),
+        ("400 tokens or 6000000 FLOPs", "allow", 2),
+    ],
+)
+def test_steps_of_300_tokens_to_a_thousand(budget, overshoot, step):
+    """A thousand tokens of 1,000 parameters are 6e6 FLOPs: 1 s of two devices at 3e6 FLOP/s, or 2 s of one."""
+    speed = Speed(measured_flops_per_second=3e6, num_devices=2, usd_per_device_hour=1800.0)
+    rule = StopRule(oversized="ignore", overshoot=overshoot)
+    plan = make_plan(budget, ROUND, 1000, 300, rule=rule, speed=speed)
+    assert (plan.stop_step, plan.stop_tokens) == (step, 300 * step)
+
+
+def test_the_optimum_needs_no_margin():
+    """Its 16,396 tokens lie between steps 54 and 55 of 300, of which `never` takes the 55th: nothing is spent by it."""
+    plan = make_plan(100.8e6, ROUND, 1000, 300, rule=StopRule(overshoot="never"))
+    assert (plan.stop_step, plan.stop_reason) == (55, StopReason.COMPUTE_OPTIMAL)
+
+
+@pytest.mark.parametrize(
+    ("budget", "flops"),
+    [
+        ("96M FLOPs", 96_000_000),
+        ("16000 tokens", 96_000_000),  # of 6,000 FLOPs each
+        ("16 s", 96_000_000),  # on two devices of 3e6 FLOP/s
+        ("32 GPU-seconds", 96_000_000),
+        ("16 USD", 96_000_000),
+        ("96M FLOPs or 17000 tokens or 17 s", 96_000_000),
+        ("97M FLOPs or 16000 tokens or 17 s", 96_000_000),
+        ("97M FLOPs or 17000 tokens or 16 s", 96_000_000),
+    ],
+)
+def test_the_tightest_limit_is_what_the_law_divides(budget, flops):
+    speed = Speed(measured_flops_per_second=3e6, num_devices=2, usd_per_device_hour=1800.0)
+    assert make_plan(budget, ROUND, 1000, speed=speed).allocation.flops == flops
+    assert make_plan(budget, ROUND, speed=speed).num_params == 1000
+
+
+def test_compute_is_exact_where_a_float_is_not():
+    exact = 2**60 + 1
+    plan = make_plan(f"{exact} FLOPs", ROUND, 10**8)
+    assert plan.allocation.flops == plan.flops_limit == exact
+    assert type(plan.limits[0].amount) is int
+
+
+def test_dearer_tokens_by_hand():
+    """At 12,000 FLOPs a token, 2.016e8 FLOPs buy what 1.008e8 do at 6 N: 16,800 tokens, of which 16,396 are optimal."""
+    plan = make_plan("201.6M FLOPs", ROUND, 1000, 100, flops_per_token=12_000)
+    assert (plan.flops_per_token, plan.allocation.flops) == (12_000, 100_800_000)
+    assert (plan.stop_step, plan.target_tokens, plan.flops_limit) == (164, 16_396, 201_600_000)
+    by_tokens = make_plan("16000 tokens", ROUND, 1000, flops_per_token=12_000)
+    assert by_tokens.allocation.flops == 96_000_000
+
+
+def test_a_run_has_at_least_one_parameter_one_token_and_one_flop():
+    tiny = make_plan("1 FLOPs", ROUND, rule=StopRule(oversized="ignore"))
+    assert (tiny.num_params, tiny.flops_per_token, tiny.stop_tokens) == (1, 6, 1)
+    # a millionth of a FLOP in the law's currency, 6 of which are a token
+    dear = make_plan("1 FLOPs", ROUND, 1, flops_per_token=6 * 10**6, rule=StopRule(oversized="ignore"))
+    assert dear.allocation.flops == 1
+    # its own optimum is 0.2 tokens
+    law = ParametricLaw(LawInfo("dense", "total", "made up"), E=1.0, A=50.0, B=2.0, alpha=0.5, beta=0.5)
+    assert law.optimal_tokens(100) == pytest.approx(0.16)
+    own = make_plan("1e9 FLOPs", law, 100, rule=StopRule(undersized="stop"))
+    assert (own.target_tokens, own.stop_tokens) == (1, 1)
+
+
+def test_limits_of_every_kind():
+    """100 USD at 2.50 USD an hour are 40 device-hours."""
+    budget = Budget.parse(["1e9 FLOPs", "5000 tokens", "2 GPU-hours", "90 s", "100 USD"])
+    limits = budget_limits(budget, Speed(usd_per_device_hour=2.5))
+    assert {(limit.reason, limit.counter, limit.amount, type(limit.amount)) for limit in limits} == {
+        (StopReason.BUDGET_EXHAUSTED, "flops", 10**9, int),
+        (StopReason.TOKEN_LIMIT, "tokens_non_padding", 5000, int),
+        (StopReason.DEVICE_TIME_LIMIT, "device_seconds", 7200.0, float),
+        (StopReason.TIME_LIMIT, "seconds", 90.0, float),
+        (StopReason.COST_LIMIT, "device_seconds", 144_000.0, float),
+    }
+    assert {limit.scope for limit in limits} == {"lifetime"}
+    assert {limit.scope for limit in budget_limits(budget, Speed(usd_per_device_hour=2.5), "job")} == {"job"}
+
+
+def test_a_price_is_what_a_budget_in_money_lacks():
+    for speed in (None, Speed(measured_flops_per_second=1e12)):
+        with pytest.raises(InputError, match="a budget of 6 USD needs a price"):
+            budget_limits(Budget.parse("6 USD"), speed)
+
+
+def test_an_oversized_model_has_no_point_to_stop_at():
+    """1,900 parameters for an optimum of 1,000: trains to the end of its FLOPs, 8,421 tokens."""
+    plan = make_plan("96M FLOPs", ROUND, 1900, 1)
+    assert (plan.verdict, plan.target_tokens, plan.target_interval) == (Verdict.OVERSIZED, None, None)
+    assert (plan.stop_tokens, plan.stop_reason) == (8422, StopReason.BUDGET_EXHAUSTED)
+    for oversized in ("warn", "ignore"):
+        large = make_plan("96M FLOPs", ROUND, 2001, 1, rule=StopRule(oversized=oversized))
+        assert (large.stop_tokens, large.loss_at_stop is None) == (7997, False)
+
+
+def test_a_law_without_a_loss_forecasts_none():
+    plan = make_plan("1e20 FLOPs", "chinchilla-1", tokens_per_step=10**6)
+    assert plan.stop_step > 0 and plan.stop_reason is not StopReason.NOT_STOPPED
+    assert plan.loss_at_stop is plan.loss_interval is None and not plan.loss_interval_of_run
+
+
+def test_without_a_step_no_step_is_named():
+    plan = make_plan("16000 tokens", ROUND, 1000)
+    assert (plan.stop_step, plan.stop_tokens) == (None, 16_000)
+
+
+def test_the_right_size_cannot_be_told_from_time_alone():
+    with pytest.raises(InputError, match="12 h"):
+        make_plan("12h", ROUND)

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LinearLR, SequentialLR
 from toys import C_OPT, Toy, loader, stopping, train
 
 from scalestop.errors import InputError
+from scalestop.planning.budget import Budget
 from scalestop.schedules.budget_lr import BudgetLR, begin_branch, budget_factor
 
 SHARES = st.floats(0, 1)
@@ -170,12 +171,100 @@ def test_after_a_warmup_of_ones_own():
     assert seen[4:] == pytest.approx([1, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]) and rates(optimizer) == [0.0]
 
 
+def test_the_schedule_is_its_shape_at_the_clock_and_says_where_it_stands():
+    optimizer = optimizer_of(0.4)
+    schedule = BudgetLR(optimizer, warmup=0.2, decay=0.5, shape="square", floor=0.1)
+    assert (schedule.progress, schedule.factor, schedule.is_branch) == (0.0, 0.01, False)
+    for progress in (0.1, 0.2, 0.5, 0.75, 1.0, 1.5):
+        schedule.advance(progress)
+        factor = budget_factor(progress, 0.2, 0.5, "square", 0.1)
+        assert schedule.progress == progress
+        assert schedule.factor == schedule.factor_at(progress) == factor
+        assert rates(optimizer) == schedule.get_lr() == [0.4 * factor]
+    assert schedule.factor_at(0.75) == pytest.approx(0.1 + 0.9 * 0.75)  # halfway down: 1 - 0.5^2
+
+
+def test_defaults_are_five_per_cent_up_and_thirty_per_cent_down():
+    schedule = BudgetLR(optimizer_of())
+    assert (schedule.warmup, schedule.decay, schedule.shape, schedule.floor) == (0.05, 0.3, "1-sqrt", 0.0)
+    assert schedule.horizon is None
+
+
+def test_each_call_of_step_counts_and_sets_no_rate():
+    """As torch's own schedulers count: from the first, made when the schedule is."""
+    optimizer = optimizer_of()
+    schedule = BudgetLR(optimizer, warmup=0.0)
+    schedule.advance(0.8)
+    held = rates(optimizer)
+    for count in (1, 2):
+        optimizer.step()
+        schedule.step()
+        assert (schedule.last_epoch, schedule.state_dict()["last_epoch"]) == (count, count)
+        assert rates(optimizer) == held
+    schedule.step(7)
+    assert schedule.last_epoch == 7
+
+
+def test_who_sets_the_rates_without_this_schedule_needs_no_clock():
+    """As a search for the best rate does, before the run begins."""
+    optimizer = optimizer_of(1.0, 0.5)
+    schedule = BudgetLR(optimizer)
+    for step in range(4):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * 2**step
+        optimizer.step()
+    assert schedule.progress == 0.0
+
+
+def test_a_rate_that_only_rounds_otherwise_is_this_schedules():
+    optimizer = optimizer_of()
+    schedule = BudgetLR(optimizer)
+    optimizer.param_groups[0]["lr"] *= 1 + 1e-7  # as through a float32
+    optimizer.step()
+    with pytest.raises(InputError, match="nobody tells this schedule"):
+        optimizer.step()
+    assert schedule.progress == 0.0
+
+
+def test_a_group_added_before_the_clock_begins_is_no_error():
+    optimizer = optimizer_of(1.0)
+    schedule = BudgetLR(optimizer, warmup=0.0)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.2})
+    optimizer.step()
+    schedule.advance(0.5)
+    optimizer.step()
+    assert rates(optimizer) == [1.0, 0.2] == schedule.state_dict()["base_lrs"]
+
+
+@pytest.mark.parametrize(
+    ("options", "ends"),
+    [
+        ({"warmup": 0.0, "decay": 1.0, "shape": "linear"}, 0.0),
+        ({"warmup": 1.0, "decay": 0.0}, 1.0),
+        ({"warmup": 0.7, "decay": 0.3, "floor": 1.0}, 1.0),  # 0.7 + 0.3 is a whole in decimals
+        ({"warmup": 0.05, "decay": 0.95}, 0.0),
+        ({"warmup": 0.9, "decay": 0.1 + 1e-16}, 0.0),
+    ],
+)
+def test_shares_may_be_nothing_or_all(options, ends):
+    optimizer = optimizer_of()
+    BudgetLR(optimizer, **options).advance(1.0)
+    assert rates(optimizer) == pytest.approx([ends], abs=1e-12)
+
+
+@pytest.mark.parametrize("horizon", ["1e9 FLOPs", "5000 tokens", ["1e9 FLOPs", "5000 tokens"]])
+def test_a_horizon_is_flops_or_tokens_or_both(horizon):
+    assert BudgetLR(optimizer_of(), horizon=horizon).horizon == Budget.parse(horizon)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"warmup": -0.1}, "warmup: a share, between 0 and 1; got -0.1"),
         ({"decay": 1.5}, "decay: a share, between 0 and 1; got 1.5"),
         ({"floor": math.nan}, "floor: a share, between 0 and 1; got nan"),
+        ({"floor": 1.001}, "floor: a share, between 0 and 1; got 1.001"),
+        ({"warmup": 0.6, "decay": 0.401}, r"warmup and decay: together at most the whole run; got 0.6 \+ 0.401 > 1"),
         ({"warmup": 0.6, "decay": 0.5}, r"warmup and decay: together at most the whole run; got 0.6 \+ 0.5 > 1"),
         ({"shape": "sqrt"}, "shape: one of linear, 1-sqrt, cosine, square; got 'sqrt'"),
         ({"horizon": "12h"}, "horizon: an amount of FLOPs or tokens; got '12 h'"),
@@ -217,6 +306,50 @@ def test_a_checkpoint_with_more_groups_is_refused():
         BudgetLR(optimizer_of()).load_state_dict(state)
 
 
+def test_the_state_is_plain_numbers():
+    schedule = BudgetLR(optimizer_of(1.0, 0.5), warmup=0.1)
+    assert schedule.state_dict() == {
+        "progress": 0.0,
+        "warm": False,
+        "decay_start": None,
+        "base_lrs": [1.0, 0.5],
+        "last_epoch": 0,
+    }
+    schedule.advance(0.4)
+    schedule.decay_from_here()
+    assert schedule.state_dict() == {
+        "progress": 0.4,
+        "warm": True,
+        "decay_start": 0.4,
+        "base_lrs": [1.0, 0.5],
+        "last_epoch": 0,
+    }
+
+
+def test_a_resume_takes_the_peaks_from_the_checkpoint_and_leaves_later_groups_theirs():
+    saved = BudgetLR(optimizer_of(0.8), warmup=0.0)
+    saved.advance(0.5)
+    optimizer = optimizer_of(0.1, 0.3)
+    schedule = BudgetLR(optimizer, warmup=0.0)
+    schedule.load_state_dict(saved.state_dict())
+    assert rates(optimizer) == [0.8, 0.3]
+
+
+@pytest.mark.parametrize("reached", [0.1, 0.2])
+def test_warm_at_the_end_of_its_warmup_is_warm_for_good(reached):
+    optimizer = optimizer_of()
+    schedule = BudgetLR(optimizer, warmup=0.1)
+    schedule.advance(reached)
+    schedule.advance(0.05)
+    assert rates(optimizer) == [1.0]
+
+
+def test_without_a_warmup_the_first_step_has_the_peak_rate():
+    optimizer = optimizer_of()
+    schedule = BudgetLR(optimizer, warmup=0.0)
+    assert rates(optimizer) == [1.0] and schedule.state_dict()["warm"] is True
+
+
 def test_a_raised_budget_never_warms_up_again():
     optimizer = optimizer_of()
     schedule = BudgetLR(optimizer, warmup=0.1)
@@ -245,10 +378,36 @@ def test_a_branch_falls_from_where_it_begins_to_the_floor():
     assert rates(optimizer) == pytest.approx([0.1])
 
 
+def test_a_branch_begins_anywhere_on_the_plateau_and_all_its_schedules_with_it():
+    """From 0.95 the last twentieth brings it down: halfway through it half is left."""
+    schedules = [BudgetLR(optimizer_of(rate), shape="linear") for rate in (1.0, 0.2)]
+    for schedule in schedules:
+        schedule.advance(0.05)
+    assert begin_branch(schedules, 0.95) is True
+    assert begin_branch(schedules, 0.96) is False
+    for schedule, peak in zip(schedules, (1.0, 0.2), strict=True):
+        assert schedule.state_dict()["decay_start"] == 0.95
+        schedule.advance(0.975)
+        assert rates(schedule.optimizer) == pytest.approx([peak / 2])
+    schedules[0].advance(0.99)
+    fresh = BudgetLR(optimizer_of())
+    fresh.advance(0.5)
+    with pytest.raises(InputError, match="not on its plateau"):  # one of them is no branch yet
+        begin_branch([*schedules, fresh], 0.99)
+
+
+def test_a_decay_that_begins_at_the_end_is_over():
+    schedule = BudgetLR(optimizer_of(), floor=0.25)
+    schedule.advance(1.5)
+    schedule.decay_from_here()
+    assert schedule.state_dict()["decay_start"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("stands", "progress", "message"),
     [
         (0.5, 0.0, "the run starts from nothing; give the trunk's checkpoint to fit, as ckpt_path"),
+        (0.5, 1.0, "already seen 1 times the branch's tokens; take an earlier one"),
         (0.5, 1.2, "already seen 1.2 times the branch's tokens; take an earlier one"),
         (0.02, 0.5, "at the checkpoint the rate is 0.406 of its peak, not on its plateau"),
         (0.8, 0.5, "at the checkpoint the rate is 0.423 of its peak, not on its plateau"),
