@@ -32,7 +32,7 @@ class ValidRange:
                 continue
             try:
                 smallest, largest = (float(bound) for bound in pair)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 smallest = largest = math.nan
             if not 0 < smallest <= largest < math.inf:
                 raise InputError(
