@@ -9,8 +9,8 @@ from typing import Any
 
 from scalestop.commands._parser import new_parser, parse
 from scalestop.errors import InputError
-from scalestop.laws import DEFAULT_LAW
 from scalestop.planning.budget import Budget
+from scalestop.planning.choice import AUTO, NO_LAW
 from scalestop.planning.plan import Plan, make_plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
@@ -22,7 +22,8 @@ def run(words: Sequence[str]) -> int:
     parser = new_parser("plan", "What a budget buys: model size, tokens, loss, and where a run would stop.")
     add = parser.add_argument
     add("--budget", type=str, help="what the run may spend: '1e18 FLOPs', '0.5 PF-days', '2B tokens', '8 GPU-hours'")
-    add("--law", type=str, default=DEFAULT_LAW, help="name of a law (see `scalestop laws list`) or its file")
+    law_help = "name of a law (see `scalestop laws list`) or its file; auto: the nearest built-in one; none: no law"
+    add("--law", type=str, default=AUTO, help=law_help)
     add("--params", type=str, default=None, help="N of a model, such as 1.3B; without it the right-sized model's plan")
     add("--tokens_per_step", type=str, default=None, help="tokens per optimizer step over all ranks, such as 524288")
     add("--tolerance", type=float, default=0.1, help="N counts as optimal within this relative distance of N_opt")
@@ -42,7 +43,7 @@ def run(words: Sequence[str]) -> int:
     rule_names = ("tolerance", "oversize_factor", "oversized", "undersized", "stop_at", "overshoot")
     plan = make_plan(
         Budget.parse(options.budget),
-        options.law,
+        None if options.law == NO_LAW else options.law,
         _count(options.params, "params"),
         _count(options.tokens_per_step, "tokens_per_step"),
         rule=StopRule(**{name: options[name] for name in rule_names}),
@@ -58,7 +59,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
     """Return a plan as JSON-ready data, its derived numbers included."""
     data = asdict(plan)
     data["budget"] = str(plan.budget)
-    for name in ("verdict", "size_ratio", "target_tokens", "flops_limit"):
+    for name in ("verdict", "size_ratio", "target_tokens", "flops_limit", "largest_params", "refusal"):
         data[name] = getattr(plan, name)
     return data
 

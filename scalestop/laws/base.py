@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, cast
 
@@ -14,9 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalestop.errors import InputError
+from scalestop.laws.findings import Finding, findings_from_list
+from scalestop.laws.provenance import Provenance
 from scalestop.laws.uncertainty import Uncertainty
+from scalestop.laws.valid import ValidRange
 
-SCHEMA = "scalestop.law/1"
+SCHEMA = "scalestop.law/2"
+_SCHEMAS = ("scalestop.law/1", SCHEMA)
+"""Version 2 added `provenance` and `findings`; files of version 1 have neither."""
 
 Floats: TypeAlias = float | NDArray[np.float64]
 """A number, or an array of them; a function of several broadcasts them as numpy does."""
@@ -35,58 +39,6 @@ class Optimum(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ValidRange:
-    """Where a law was fitted. Each pair is (smallest, largest); None where the source does not say."""
-
-    num_params: tuple[float, float] | None = None
-    """Parameters, counted as the law counts N."""
-    num_tokens: tuple[float, float] | None = None
-    """Tokens."""
-    flops: tuple[float, float] | None = None
-    """Training FLOPs, 6·N·D."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            pair = getattr(self, field.name)
-            if pair is None:
-                continue
-            try:
-                smallest, largest = (float(bound) for bound in pair)
-            except (TypeError, ValueError):
-                smallest = largest = math.nan
-            if not 0 < smallest <= largest < math.inf:
-                raise InputError(
-                    f"{field.name}: a range is (smallest, largest), both positive and finite; got {pair!r}"
-                )
-            object.__setattr__(self, field.name, (smallest, largest))
-
-    def outside(self, **values: float | None) -> tuple[str, ...]:
-        """Say, one line each, which of `num_params`, `num_tokens`, `flops` lie outside, and by how much.
-
-        Args:
-            **values: The values to hold against the ranges; None is skipped.
-        """
-        labels = {"num_params": ("N", "parameters"), "num_tokens": ("D", "tokens"), "flops": ("C", "FLOPs")}
-        lines = []
-        for name, value in values.items():
-            pair = getattr(self, name)
-            if value is None or pair is None or value <= 0:
-                continue
-            symbol, unit = labels[name]
-            low, high = pair
-            # a hair of slack, so that rounding at the edge of the fitted range is no extrapolation
-            if low * 0.999 <= value <= high * 1.001:
-                continue
-            side, distance = ("below", math.log10(low / value)) if value < low else ("above", math.log10(value / high))
-            how_far = f"{distance:.1f}" if distance >= 0.05 else "under 0.1"
-            lines.append(
-                f"{symbol} = {value:.3g} {unit} is {how_far} orders of magnitude {side} "
-                f"the fitted range {low:.3g} to {high:.3g}"
-            )
-        return tuple(lines)
-
-
-@dataclass(frozen=True)
 class LawInfo:
     """What a law says of itself."""
 
@@ -98,10 +50,14 @@ class LawInfo:
     """Paper with table or equation, or the records it was fitted to."""
     fitted_on: str = "not stated"
     """Data and scale of the runs behind it."""
-    valid: ValidRange = ValidRange()
+    valid: ValidRange = field(default_factory=ValidRange)
     """Where it was fitted; outside it every answer is an extrapolation."""
     notes: tuple[str, ...] = ()
     """What a user must know: errata, conventions, known biases."""
+    provenance: Provenance | None = None
+    """What its runs were trained on and how, as data; `differences` holds a run at hand against it."""
+    findings: tuple[Finding, ...] = ()
+    """What its fit should be doubted for."""
 
     def __post_init__(self) -> None:
         if self.n_counts not in ("total", "body"):
@@ -112,6 +68,16 @@ class LawInfo:
         if isinstance(self.notes, str) or not all(isinstance(note, str) for note in self.notes):
             raise InputError(f"notes: a list of texts; got {self.notes!r}")
         object.__setattr__(self, "notes", tuple(self.notes))
+        if self.provenance is not None and not isinstance(self.provenance, Provenance):
+            raise InputError(f"provenance: a Provenance, or None; got {self.provenance!r}")
+        if not all(isinstance(finding, Finding) for finding in self.findings):
+            raise InputError(f"findings: a list of Finding; got {self.findings!r}")
+        object.__setattr__(self, "findings", tuple(self.findings))
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """The findings for which the law is not to be trained by: constants undetermined, or at a bound."""
+        return tuple(finding for finding in self.findings if finding.breaks)
 
 
 @dataclass(frozen=True)
@@ -127,7 +93,7 @@ class ScalingLaw(ABC):
     info: LawInfo
     """Name, N convention, source, range, notes."""
     uncertainty: Uncertainty | None = None
-    """Bootstrap draws of the constants, for laws fitted here; None for published constants."""
+    """Draws of the constants, as a bootstrap gives them; None where no uncertainty is known."""
 
     kind: ClassVar[str]
     """The form's name in saved files."""
@@ -186,7 +152,7 @@ class ScalingLaw(ABC):
             InputError: If the law carries no draws.
         """
         if self.uncertainty is None:
-            raise InputError(f"law {self.name!r} carries no bootstrap draws; fit one with scalestop.fit_law")
+            raise InputError(f"law {self.name!r} carries no draws of its constants; fit one with scalestop.fit_law")
         if unknown := sorted(set(self.uncertainty.names) - set(self.constant_names())):
             raise InputError(f"law {self.name!r}: its draws name {', '.join(unknown)}, which are no constants of it")
         columns: dict[str, Any] = {name: self.uncertainty.column(name) for name in self.uncertainty.names}
@@ -223,6 +189,8 @@ class ScalingLaw(ABC):
             "fitted_on": self.info.fitted_on,
             "valid": {f.name: getattr(valid, f.name) for f in fields(valid)},
             "notes": list(self.info.notes),
+            "provenance": self.info.provenance.stated if self.info.provenance else None,
+            "findings": [finding.to_dict() for finding in self.info.findings],
             "uncertainty": self.uncertainty.to_dict() if self.uncertainty else None,
         }
 
@@ -251,8 +219,9 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: a law is a JSON object; got {type(data).__name__}")
-    if data.get("schema") != SCHEMA:
-        raise InputError(f"{where}: schema: expected {SCHEMA!r}, got {data.get('schema')!r}")
+    if data.get("schema") not in _SCHEMAS:
+        known = " or ".join(map(repr, _SCHEMAS))
+        raise InputError(f"{where}: schema: expected {known}, got {data.get('schema')!r}")
     expected = {
         "schema",
         "kind",
@@ -263,8 +232,13 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
         "fitted_on",
         "valid",
         "notes",
+        "provenance",
+        "findings",
         "uncertainty",
     }
+    if data["schema"] == _SCHEMAS[0]:
+        _same_fields(data, expected - {"provenance", "findings"}, where)
+        data = {**data, "provenance": None, "findings": []}
     _same_fields(data, expected, where)
     if not isinstance(data["kind"], str) or data["kind"] not in kinds:
         raise InputError(f"{where}: kind: {data['kind']!r} is not one of {', '.join(sorted(kinds))}")
@@ -278,6 +252,9 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
         raise InputError(f"{where}: notes: a list of texts; got {data['notes']!r}")
     drawn = data["uncertainty"]
     uncertainty = Uncertainty.from_dict(drawn, where=f"{where}: uncertainty") if drawn is not None else None
+    known_runs = data["provenance"]
+    provenance = Provenance.from_dict(known_runs, where=f"{where}: provenance") if known_runs is not None else None
+    findings = findings_from_list(data["findings"], where=f"{where}: findings")
     try:
         info = LawInfo(
             name=data["name"],
@@ -286,6 +263,8 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
             fitted_on=data["fitted_on"],
             valid=ValidRange(**data["valid"]),
             notes=tuple(data["notes"]),
+            provenance=provenance,
+            findings=findings,
         )
         return cls(info=info, uncertainty=uncertainty, **data["constants"])
     except InputError as error:

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import math
 
-from scalestop.laws.base import LawInfo, ScalingLaw, ValidRange
+from scalestop.laws.base import LawInfo, ScalingLaw
 from scalestop.laws.kaplan import KaplanLaw
 from scalestop.laws.parametric import ParametricLaw
 from scalestop.laws.power import PowerLawAllocation
+from scalestop.laws.published_draws import exponent_uncertainty, refit_uncertainty
 from scalestop.laws.repeated import DataConstrainedLaw
+from scalestop.laws.uncertainty import Uncertainty
+from scalestop.laws.valid import ValidRange
 
 _HOFFMANN_RUNS = "MassiveText, over 400 runs of 44M-16B parameters (Hoffmann et al. 2022)"
 # sizes of table A9, tokens of the abstract, budgets of the IsoFLOP profiles (figure 3)
 _HOFFMANN_RANGE = ValidRange(num_params=(4.4e7, 1.61e10), num_tokens=(5e9, 5e11), flops=(6e18, 3e21))
+# the 240 of these that are public, to three digits
+_PUBLIC_RANGE = ValidRange(num_params=(5.73e7, 1.62e10), num_tokens=(8.19e8, 3.18e11), flops=(1.4e18, 1.3e22))
+
+# Besiroglu et al. 2024, table 1, with more digits
+BESIROGLU = {"E": 1.81686, "A": 482.00572, "B": 2085.43420, "alpha": 0.34781, "beta": 0.36585}
+# Hoffmann et al. 2022, eq. 10, unrounded
+CHINCHILLA = {
+    "E": math.exp(0.5267228),
+    "A": math.exp(6.0073404),
+    "B": math.exp(6.0179186),
+    "alpha": 0.33917084,
+    "beta": 0.2849083,
+}
+
+_NO_UNCERTAINTY = "No uncertainty is published for these constants, so no answer of this law carries an interval."
+_EXPONENT_ONLY = (
+    "Its intervals come from the published interval of the exponent alone (table 2); the level at the middle of the "
+    "budgets is taken as known, so near there they are too narrow."
+)
 
 KAPLAN_PRESENTATION_ERRATA = (
     "Erratum: C_used and C_actual divided by 1e15 are petaFLOPs, not PF-days: off by 86,400. Taken literally, every "
@@ -34,26 +56,26 @@ def published_laws() -> tuple[ScalingLaw, ...]:
     """Return every built-in published law."""
     return (
         ParametricLaw(
+            uncertainty=refit_uncertainty("besiroglu", BESIROGLU),
             info=LawInfo(
                 name="besiroglu",
                 n_counts="total",
                 source="Besiroglu et al. 2024, arXiv 2404.10102, table 1 (with more digits)",
-                fitted_on="240 of the Chinchilla runs, read out of Hoffmann et al.'s figure 4; 44M-16B parameters",
-                valid=_HOFFMANN_RANGE,
+                fitted_on="240 of the Chinchilla runs, read out of Hoffmann et al.'s figure 4; 57M-16B parameters",
+                valid=_PUBLIC_RANGE,
                 notes=(
                     "The corrected Approach 3, and the default: it agrees with Hoffmann et al.'s Approaches 1 and 2, "
                     "which the printed Approach 3 does not.",
                     "Printed as E 1.8172, A 482.01, B 2085.43, alpha 0.3478, beta 0.3658, with standard errors 0.03, "
                     "124.58, 1293.23, 0.02, 0.02. Here with more digits; they move the loss by less than 0.001 nats.",
+                    "Its intervals hold what 240 runs leave open, how they scatter, and how far fits to the cheaper "
+                    "ones missed the dearer ones. They hold no other data, tokenizer or recipe.",
                 ),
             ),
-            E=1.81686,
-            A=482.00572,
-            B=2085.43420,
-            alpha=0.34781,
-            beta=0.36585,
+            **BESIROGLU,
         ),
         ParametricLaw(
+            uncertainty=refit_uncertainty("chinchilla", CHINCHILLA),
             info=LawInfo(
                 name="chinchilla",
                 n_counts="total",
@@ -65,13 +87,12 @@ def published_laws() -> tuple[ScalingLaw, ...]:
                     "5.76e23 FLOPs from 4.04e10 to 3.22e10.",
                     "Its fit averaged the Huber loss, and so stopped early (Besiroglu et al. 2024): it disagrees with "
                     "Approaches 1 and 2 and with the 70B-parameter, 1.4T-token Chinchilla itself. Prefer 'besiroglu'.",
+                    "Its intervals are those of refits to its runs, about its own constants, and the scatter of those "
+                    "runs about it. The printed 80 % interval of a, 0.454 to 0.455 (table 2), is not used: it would "
+                    "take some 600,000 runs (Besiroglu et al. 2024).",
                 ),
             ),
-            E=math.exp(0.5267228),
-            A=math.exp(6.0073404),
-            B=math.exp(6.0179186),
-            alpha=0.33917084,
-            beta=0.2849083,
+            **CHINCHILLA,
         ),
         PowerLawAllocation(
             info=LawInfo(
@@ -84,10 +105,12 @@ def published_laws() -> tuple[ScalingLaw, ...]:
                 notes=(
                     "Table 3's own rows follow a slope of 0.498; the rounded exponent printed in table 2 is kept, "
                     "and every row is met to within 2.2 %.",
+                    _EXPONENT_ONLY,
                 ),
             ),
             k_N=_geometric_coefficient(_TABLE_3, 0.50),
             a=0.50,
+            uncertainty=_of_exponent(_geometric_coefficient(_TABLE_3, 0.50), 0.50, (0.488, 0.502)),
         ),
         PowerLawAllocation(
             info=LawInfo(
@@ -97,10 +120,14 @@ def published_laws() -> tuple[ScalingLaw, ...]:
                 "is the geometric mean of N/C^0.49 over the nine rows of table A3",
                 fitted_on=_HOFFMANN_RUNS,
                 valid=_HOFFMANN_RANGE,
-                notes=("The exponent is the rounded one of table 2; every row of table A3 is met to within 3.3 %.",),
+                notes=(
+                    "The exponent is the rounded one of table 2; every row of table A3 is met to within 3.3 %.",
+                    _EXPONENT_ONLY,
+                ),
             ),
             k_N=_geometric_coefficient(_TABLE_A3, 0.49),
             a=0.49,
+            uncertainty=_of_exponent(_geometric_coefficient(_TABLE_A3, 0.49), 0.49, (0.462, 0.534)),
         ),
         KaplanLaw(
             info=LawInfo(
@@ -117,6 +144,7 @@ def published_laws() -> tuple[ScalingLaw, ...]:
                     "whose exponent would be 0.575.",
                     "Later work (Hoffmann et al. 2022; Pearce & Song 2024, arXiv 2406.12907) traces its large exponent "
                     "to the missing embeddings in N, small scale, and unmatched learning-rate schedules.",
+                    _NO_UNCERTAINTY,
                 ),
             ),
             alpha_N=0.076,
@@ -135,7 +163,7 @@ def published_laws() -> tuple[ScalingLaw, ...]:
                 "8.8e13, D_c 5.4e13)",
                 fitted_on="WebText2, 768 to 1.5B parameters, 22M to 23B tokens",
                 valid=ValidRange(num_params=(768, 1.5e9), num_tokens=(2.2e7, 2.3e10), flops=None),
-                notes=KAPLAN_PRESENTATION_ERRATA,
+                notes=(*KAPLAN_PRESENTATION_ERRATA, _NO_UNCERTAINTY),
             ),
             alpha_N=0.076,
             alpha_D=0.095,
@@ -157,6 +185,7 @@ def published_laws() -> tuple[ScalingLaw, ...]:
                     "Knows what repeated tokens are worth: set unique_tokens to your corpus's size. Up to about 4 "
                     "epochs cost almost nothing; past R_D* = 15 repetitions more compute is mostly wasted.",
                     "alpha = beta is imposed by the authors, so that N_opt and D_opt grow alike.",
+                    _NO_UNCERTAINTY,
                 ),
             ),
             E=math.exp(0.6254804),
@@ -177,6 +206,7 @@ def published_laws() -> tuple[ScalingLaw, ...]:
                 notes=(
                     "The paper's M is non-embedding FLOPs per token, attention included, not a parameter count. N is "
                     "given as M/6: the body's parameters plus what attention over the context costs.",
+                    _NO_UNCERTAINTY,
                 ),
             ),
             k_N=0.1715 / 6,
@@ -201,3 +231,11 @@ _TABLE_A3 = (
 def _geometric_coefficient(rows: tuple[tuple[float, float], ...], exponent: float) -> float:
     """Return k of N = k·C^exponent that leaves no mean log residual over the rows."""
     return math.exp(sum(math.log(n) - exponent * math.log(c) for n, c in rows) / len(rows))
+
+
+def _of_exponent(k_N: float, a: float, interval: tuple[float, float]) -> Uncertainty:
+    """Return the draws of one of Hoffmann et al.'s Approaches 1 and 2, about the middle of their IsoFLOP budgets."""
+    assert _HOFFMANN_RANGE.flops is not None
+    low, high = _HOFFMANN_RANGE.flops
+    where = "Hoffmann et al. 2022, table 2: 10th and 90th percentile of a over bootstraps of 80 % of the runs"
+    return exponent_uncertainty(k_N, a, interval, 0.8, math.sqrt(low * high), 400, where)

@@ -1,4 +1,4 @@
-"""How sure a fitted law is: the bootstrap draws of its constants, and how its runs scatter around it."""
+"""How sure a law is: the draws of its constants, and how its runs scatter around it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,17 @@ from numpy.typing import NDArray
 
 from scalestop.errors import InputError
 
+_LATER = {"scatter", "drift", "drift_params", "source"}
+"""Fields that laws saved by earlier versions have not."""
+_NODES = 61
+"""Points that stand for a normal distribution: its evenly spaced quantiles."""
+_MOST_SPREADS = 241
+"""Points of a run's spread that are multiplied out with every draw."""
+
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Bootstrap draws of a law's constants.
+    """Draws of a law's constants, as a bootstrap gives them.
 
     Draws keep the correlations between the constants, which single error bars lose: N_opt is often known well where A
     and alpha each are not.
@@ -38,6 +46,13 @@ class Uncertainty:
     scatter: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
     """log(measured / law) of the fitted runs, widened as far as new runs scatter more than fitted ones; empty where not
     known. 0.01 is 1 %."""
+    drift: float = 0.0
+    """What the form itself gets wrong away from its runs: standard deviation of log loss, for each factor e of compute
+    outside the fitted range. Draws know nothing of it; backtests do."""
+    drift_params: float = 0.0
+    """The same of log N_opt; as the budget is spent either way, of log D_opt too."""
+    source: str = ""
+    """Where the draws come from and how they were made, for draws that are not the fit's own; else empty."""
 
     def __post_init__(self) -> None:
         draws = np.asarray(self.draws, dtype=np.float64)
@@ -46,6 +61,10 @@ class Uncertainty:
         scatter = np.asarray(self.scatter, dtype=np.float64)
         if scatter.ndim != 1 or not np.isfinite(scatter).all():
             raise InputError(f"scatter: expected finite numbers in one row; got {self.scatter!r}")
+        for name in ("drift", "drift_params"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(f"{name}: a finite number, at least 0; got {value!r}")
         object.__setattr__(self, "draws", draws)
         object.__setattr__(self, "scatter", scatter)
         object.__setattr__(self, "names", tuple(self.names))
@@ -59,7 +78,14 @@ class Uncertainty:
         """Whether the scatter of single runs is known."""
         return self.scatter.size > 0
 
-    def of_new_run(self, losses: NDArray[np.float64], level: float = 0.9) -> tuple[float, float]:
+    @property
+    def scatter_sd(self) -> float | None:
+        """Standard deviation of the scatter, in log loss: 0.01 is 1 %; None where it is not known."""
+        return float(np.std(self.scatter)) if self.knows_scatter else None
+
+    def of_new_run(
+        self, losses: NDArray[np.float64], level: float = 0.9, extrapolation: float = 0.0
+    ) -> tuple[float, float]:
         """Return where the loss of one new run will lie: every draw's loss, off by every fitted run's residual.
 
         The draws alone say how well the runs pin down the law, and one run scatters around it besides. Where
@@ -68,8 +94,11 @@ class Uncertainty:
         Args:
             losses: The run's loss by each draw of the law, nats per token.
             level: Share of the distribution inside.
+            extrapolation: How far outside the fitted range of compute the run is, in factors of e.
         """
-        spread = np.exp(self.scatter) if self.knows_scatter else np.ones(1)
+        spread = widened(np.exp(self.scatter) if self.knows_scatter else np.ones(1), self.drift * extrapolation)
+        if len(spread) > _MOST_SPREADS:
+            spread = np.quantile(spread, (np.arange(_MOST_SPREADS) + 0.5) / _MOST_SPREADS)
         low, high = np.quantile(np.multiply.outer(losses, spread), [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
@@ -85,6 +114,9 @@ class Uncertainty:
             "data_hash": self.data_hash,
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
             "scatter": [float(f"{value:.6g}") for value in self.scatter],
+            "drift": self.drift,
+            "drift_params": self.drift_params,
+            "source": self.source,
         }
 
     @classmethod
@@ -99,7 +131,7 @@ class Uncertainty:
         known = {*(f.name for f in fields(cls)), "num_draws", "draws_f4_columns_zlib_base64"} - {"draws"}
         if unknown := sorted(set(data) - known):
             raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-        if missing := sorted(known - {"scatter"} - set(data)):  # laws saved before it was kept have none
+        if missing := sorted(known - _LATER - set(data)):
             raise InputError(f"{where}: missing field(s) {', '.join(missing)}")
         scatter = data.get("scatter", [])
         if not isinstance(scatter, list) or not all(type(x) in (int, float) and math.isfinite(x) for x in scatter):
@@ -116,6 +148,26 @@ class Uncertainty:
                 data_hash=data["data_hash"],
                 intervals={k: (float(v[0]), float(v[1])) for k, v in data["intervals"].items()},
                 scatter=np.array(scatter, dtype=np.float64),
+                drift=data.get("drift", 0.0),
+                drift_params=data.get("drift_params", 0.0),
+                source=data.get("source", ""),
             )
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
         except (ValueError, TypeError, AttributeError, IndexError, zlib.error) as error:
             raise InputError(f"{where}: the packed draws cannot be read: {error}") from None
+
+
+def widened(values: Any, log_sd: float) -> NDArray[np.float64]:
+    """Return a distribution multiplied by a log-normal one of median 1, as points; the same points for 0.
+
+    Args:
+        values: Points of the distribution, any shape.
+        log_sd: Standard deviation of the logarithm of what it is multiplied by.
+    """
+    values = np.asarray(values, dtype=np.float64).ravel()
+    if log_sd == 0:
+        return values
+    normal = NormalDist()
+    scores = np.array([normal.inv_cdf((i + 0.5) / _NODES) for i in range(_NODES)])
+    return np.asarray(np.multiply.outer(values, np.exp(log_sd * scores)).ravel())

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from scalestop.errors import InputError
-from scalestop.laws import DEFAULT_LAW, Optimum, ScalingLaw, get_law
+from scalestop.errors import ScalestopWarning
+from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.laws.base import Floats
+from scalestop.laws.intervals import interval_of_optimum, interval_of_run
 from scalestop.planning.budget import Budget, BudgetLike
-from scalestop.units import format_quantity, human_count, human_flops
+from scalestop.planning.choice import AUTO, LawChoice, LawLike, advice, need_law, resolve_law
+from scalestop.planning.inverse import flops_of
+from scalestop.units import human_count, human_flops
+
+__all__ = ["Allocation", "allocate", "flops_of", "interval_of_run", "predict_loss"]
 
 CONSISTENCY_TOLERANCE = 0.1
 """Algorithm 1 warns where 6·N_opt·D_opt misses C by more than this share."""
@@ -38,83 +44,80 @@ class Allocation:
     warnings: tuple[str, ...] = ()
     """Why to be careful: an inconsistent law, or a budget outside the range the law was fitted on."""
     params_interval: tuple[float, float] | None = None
-    """90 % interval of N_opt, for a law with bootstrap draws."""
+    """90 % interval of N_opt, for a law with draws."""
     tokens_interval: tuple[float, float] | None = None
-    """90 % interval of D_opt, for a law with bootstrap draws."""
+    """90 % interval of D_opt, for a law with draws."""
     loss_interval: tuple[float, float] | None = None
-    """90 % interval of the law's own loss there, for a law with bootstrap draws. One run scatters around it
-    besides: `Plan.loss_interval` is that of a run."""
+    """90 % interval of the law's own loss there, for a law with draws. One run scatters around it besides:
+    `Plan.loss_interval` is that of a run."""
+    law_reason: str = ""
+    """Why this law."""
 
     def __str__(self) -> str:
-        loss = "" if self.loss is None else f", predicted loss {self.loss:.3f} nats/token"
+        loss = ""
+        if self.loss is not None:
+            loss = f", predicted loss {spread(self.loss, self.loss_interval, '.3f')} nats/token"
         return (
-            f"{human_flops(self.flops)} by law {self.law}: N_opt {human_count(self.num_params)} ({self.n_counts}), "
-            f"D_opt {human_count(self.num_tokens)} tokens, {self.tokens_per_param:.3g} tokens/param{loss}"
+            f"{human_flops(self.flops)} by law {self.law}: N_opt {spread(self.num_params, self.params_interval)} "
+            f"({self.n_counts}), D_opt {spread(self.num_tokens, self.tokens_interval)} tokens, "
+            f"{self.tokens_per_param:.3g} tokens/param{loss}"
         )
 
 
-def allocate(budget: BudgetLike, law: str | Path | ScalingLaw = DEFAULT_LAW) -> Allocation:
+def allocate(budget: BudgetLike, law: LawLike = AUTO) -> Allocation:
     """Split a compute budget into model size and tokens (Algorithm 1).
 
     Args:
         budget: Anything `Budget.parse` reads. A budget in tokens asks for the model those tokens are optimal for.
-        law: A law, its name, or its file.
+        law: A law, its name, its file, or `"auto"`: the built-in law whose runs are nearest to the budget.
 
     Returns:
-        N_opt, D_opt, the predicted loss where the law has one, and warnings: that 6·N_opt·D_opt misses the budget by
-        over 10 %, or that the law is used outside the range it was fitted on.
+        N_opt, D_opt and the predicted loss where the law has one, with their intervals where the law knows its
+        uncertainty; and warnings: that 6·N_opt·D_opt misses the budget by over 10 %, or that the law is used outside
+        the range it was fitted on.
 
     Raises:
         InputError: If the budget is in time or money (those become FLOPs only with a device's speed; see `make_plan`).
     """
-    law = get_law(law)
-    flops = flops_of(Budget.parse(budget), law)
+    budget = Budget.parse(budget)
+    choice = resolve_law(law, budget)
+    found = need_law(choice, "an allocation")
+    return allocation_of(flops_of(budget, found), found, choice)
+
+
+def allocation_of(flops: int, law: ScalingLaw, choice: LawChoice) -> Allocation:
+    """Return the allocation of a compute budget by a law.
+
+    Args:
+        flops: C in FLOPs.
+        law: The law.
+        choice: Why it is this one, and whether it only advises.
+    """
     num_params, num_tokens = (float(x) for x in law.optimal(float(flops)))
-    loss = float(law.loss(num_params, num_tokens)) if law.has_loss else None
     intervals = interval_of_optimum(law, float(flops))
+    lines = _warnings(law, flops, num_params, num_tokens)
+    if line := advice(choice, flops):
+        lines.append(line)
     return Allocation(
         num_params=num_params,
         num_tokens=num_tokens,
         flops=flops,
-        loss=loss,
+        loss=float(law.loss(num_params, num_tokens)) if law.has_loss else None,
         tokens_per_param=num_tokens / num_params,
         law=law.name,
         n_counts=law.info.n_counts,
-        warnings=_warnings(law, flops, num_params, num_tokens),
-        **intervals,
+        warnings=tuple(lines),
+        params_interval=intervals.num_params,
+        tokens_interval=intervals.num_tokens,
+        loss_interval=intervals.loss,
+        law_reason=choice.reason,
     )
-
-
-def flops_of(budget: Budget, law: ScalingLaw) -> int:
-    """Return the FLOPs of a budget in FLOPs or tokens; the smaller where both are set."""
-    candidates = []
-    if budget.flops is not None:
-        candidates.append(budget.flops)
-    if budget.tokens is not None:
-        candidates.append(_flops_for_tokens(budget.tokens, law))
-    if not candidates:
-        limits = " or ".join(format_quantity(q.value, q.dimension) for q in budget.limits())
-        raise InputError(
-            f"budget: {limits!r} is no amount of compute by itself; give FLOPs or tokens, or a device's peak FLOP/s "
-            f"and its utilisation (MFU), with which time and money become FLOPs"
-        )
-    return min(candidates)
-
-
-def _flops_for_tokens(tokens: int, law: ScalingLaw) -> int:
-    """Find C with D_opt(C) = tokens; D_opt grows with C, so bisect in log C."""
-    low, high = np.log(6.0 * tokens), np.log(6.0 * tokens) + 100
-    for _ in range(100):
-        middle = (low + high) / 2
-        if float(law.optimal(float(np.exp(middle))).num_tokens) < tokens:
-            low = middle
-        else:
-            high = middle
-    return max(1, round(float(np.exp((low + high) / 2))))
 
 
 def predict_loss(num_params: Floats, num_tokens: Floats, law: str | Path | ScalingLaw = DEFAULT_LAW) -> Floats:
     """Return the loss that a law predicts, in nats per token (Algorithm 2).
+
+    Warns where N, D or 6·N·D lies outside what the law was fitted on, and by how many factors of ten.
 
     Args:
         num_params: N, counted as the law counts it; a number or an array.
@@ -124,62 +127,33 @@ def predict_loss(num_params: Floats, num_tokens: Floats, law: str | Path | Scali
     Raises:
         InputError: If the law predicts no loss.
     """
-    return get_law(law).loss(num_params, num_tokens)
+    found = get_law(law)
+    losses = found.loss(num_params, num_tokens)
+    flops = 6 * np.asarray(num_params, dtype=np.float64) * np.asarray(num_tokens, dtype=np.float64)
+    if line := outside(found, num_params=num_params, num_tokens=num_tokens, flops=flops):
+        warnings.warn(f"predict_loss: {line}", ScalestopWarning, stacklevel=2)
+    return losses
 
 
-def interval_of_run(law: ScalingLaw, num_params: float, num_tokens: float) -> tuple[float, float] | None:
-    """Return where 90 % of runs of this size and length will end; None for a law without draws.
-
-    Without the scatter of its runs it is the law's own interval; see `Uncertainty.of_new_run`.
-
-    Args:
-        law: The law.
-        num_params: N, counted as the law counts it.
-        num_tokens: D, tokens.
-    """
-    if law.uncertainty is None or not law.has_loss:
-        return None
-    return law.uncertainty.of_new_run(np.asarray(law.drawn().loss(float(num_params), float(num_tokens))))
+def outside(law: ScalingLaw, **values: Floats | None) -> str | None:
+    """Say in one line which of `num_params`, `num_tokens`, `flops` lie outside the law's range; None if none does."""
+    line = law.info.valid.describe_outside(**values)
+    return f"law {law.name}, outside its runs: {line}" if line else None
 
 
-def interval_of_optimum(law: ScalingLaw, flops: float, level: float = 0.9) -> dict[str, tuple[float, float] | None]:
-    """Return percentile intervals of N_opt, D_opt and the law's loss there, over its bootstrap draws.
+def spread(value: float, interval: tuple[float, float] | None, digits: str | None = None) -> str:
+    """Return a value with its 90 % interval, in words: '793M (90 %: 755M to 836M)'.
 
     Args:
-        law: The law; one without draws gives None throughout.
-        flops: C in FLOPs.
-        level: Share of the draws inside.
+        value: The value.
+        interval: Its interval; None writes the value alone.
+        digits: A format for the numbers, such as `.3f`; None writes counts.
     """
-    names = "params_interval", "tokens_interval", "loss_interval"
-    drawn = optimum_draws(law, flops)
-    if drawn is None:
-        return dict.fromkeys(names)
-    optima, losses = drawn
-    columns = (optima.num_params, optima.num_tokens, losses)
-    return {name: percentile_interval(column, level) for name, column in zip(names, columns, strict=True)}
+    shown, *ends = (human_count(x) if digits is None else f"{x:{digits}}" for x in (value, *(interval or ())))
+    return f"{shown} (90 %: {ends[0]} to {ends[1]})" if ends else shown
 
 
-def optimum_draws(law: ScalingLaw, flops: float) -> tuple[Optimum, Floats | None] | None:
-    """Return N_opt and D_opt by every bootstrap draw, shape (draws,), and each draw's loss at the law's own optimum."""
-    if law.uncertainty is None:
-        return None
-    drawn = law.drawn()
-    optima = drawn.optimal(flops)
-    if not law.has_loss:
-        return optima, None
-    best = law.optimal(flops)
-    return optima, drawn.loss(best.num_params, best.num_tokens)
-
-
-def percentile_interval(values: Floats | None, level: float) -> tuple[float, float] | None:
-    """Return the central interval that holds `level` of the values; None for None."""
-    if values is None:
-        return None
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _warnings(law: ScalingLaw, flops: int, num_params: float, num_tokens: float) -> tuple[str, ...]:
+def _warnings(law: ScalingLaw, flops: int, num_params: float, num_tokens: float) -> list[str]:
     lines = []
     spent = 6 * num_params * num_tokens
     if abs(spent - flops) / flops > CONSISTENCY_TOLERANCE:
@@ -187,6 +161,6 @@ def _warnings(law: ScalingLaw, flops: int, num_params: float, num_tokens: float)
             f"law {law.name} is inconsistent: 6·N_opt·D_opt = {spent:.3g} FLOPs, but the budget is {flops:.3g} FLOPs "
             f"({spent / flops:.3g} of it)"
         )
-    outside = law.info.valid.outside(flops=flops, num_params=num_params, num_tokens=num_tokens)
-    lines += [f"law {law.name}: {line}" for line in outside]
-    return tuple(lines)
+    if line := outside(law, flops=flops, num_params=num_params, num_tokens=num_tokens):
+        lines.append(line)
+    return lines

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from numbers import Real
-from pathlib import Path
 from typing import Literal
 
 from scalestop.errors import InputError
-from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
-from scalestop.planning.allocation import allocate, interval_of_run, percentile_interval
+from scalestop.laws import Provenance, ScalingLaw, differences
+from scalestop.laws.findings import describe_findings
+from scalestop.laws.intervals import interval_of_run, interval_of_tokens
+from scalestop.planning.allocation import allocation_of, outside
 from scalestop.planning.budget import Budget, BudgetLike, is_amount
+from scalestop.planning.choice import AUTO, LawChoice, LawLike, advice, need_law, resolve_law
+from scalestop.planning.inverse import flops_for_params, flops_of
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
@@ -22,7 +25,7 @@ __all__ = ["Plan", "budget_limits", "make_plan"]
 
 def make_plan(
     budget: BudgetLike,
-    law: str | Path | ScalingLaw = DEFAULT_LAW,
+    law: LawLike = AUTO,
     num_params: int | None = None,
     tokens_per_step: int | None = None,
     *,
@@ -30,23 +33,27 @@ def make_plan(
     flops_per_token: int | None = None,
     speed: Speed | None = None,
     job_budget: BudgetLike | None = None,
+    run: Provenance | None = None,
 ) -> Plan:
     """Plan a run: where it will stop, why, and with what loss.
 
     Args:
         budget: Anything `Budget.parse` reads: FLOPs, tokens, device-hours, wall time, money, or several.
-        law: A law, its name, or its file.
+        law: A law, its name, its file, or what `resolve_law` gave. `"auto"` takes the built-in law whose runs are
+            nearest to the budget; where even those are over three factors of ten away it only advises, and the budget
+            alone ends the run. None plans without a law: budgets and accounting alone, as for data that is no text.
         num_params: N of the model, counted as the law counts it. None plans the right-sized model.
         tokens_per_step: Tokens per optimizer step, global over ranks; needed to name the stop step.
         rule: Settings of the stop rule.
         flops_per_token: Training FLOPs per token of the model of `num_params`, which it needs; 6·N if None.
         speed: Device speed and price; needed where the budget is in time or money only.
         job_budget: What this job alone may spend (a time slice of a longer run); no part of the allocation.
+        run: What is known of the run's text and recipe; the plan says where the law's runs had others.
 
     Raises:
         InputError: If an argument cannot be used; or a money budget has no price.
     """
-    budget, law, rule = Budget.parse(budget), get_law(law), rule or StopRule()
+    budget, rule = Budget.parse(budget), rule or StopRule()
     if num_params is None and flops_per_token is not None:
         raise InputError(
             f"flops_per_token: {flops_per_token!r} is the cost of a model whose num_params is not given; give both, or "
@@ -54,30 +61,21 @@ def make_plan(
         )
     num_params = _whole(num_params, "num_params")
     tokens_per_step = _whole(tokens_per_step, "tokens_per_step")
+    per_token = _whole(flops_per_token, "flops_per_token")
+    choice = resolve_law(law, budget, num_params, flops_per_token=per_token, speed=speed)
     if num_params is None:
-        num_params = max(1, round(allocate(_compute_of(budget, speed), law).num_params))
-    per_token = _whole(flops_per_token, "flops_per_token") or 6 * num_params
-
-    warnings: list[str] = []
-    compute = _affordable_flops(budget, per_token, speed)
-    allocation = None
-    if compute is not None:
-        # The law's currency is 6·N·D. A count that adds attention, say, buys fewer tokens for the same FLOPs, and it
-        # is the tokens that the law must be asked about.
-        in_law_units = compute if per_token == 6 * num_params else max(1, round(compute * 6 * num_params / per_token))
-        allocation = allocate(in_law_units, law)
-        warnings += allocation.warnings
-        # where N_opt is outside too, its line is there already
-        if not law.info.valid.outside(num_params=allocation.num_params):
-            warnings += [f"law {law.name}: {line}" for line in law.info.valid.outside(num_params=float(num_params))]
+        sized_by = need_law(choice, "a plan without num_params")
+        flops = flops_of(_compute_of(budget, speed), sized_by)
+        num_params = max(1, round(float(sized_by.optimal(float(flops)).num_params)))
+    per_token = per_token or 6 * num_params
     plan = Plan(
         budget=budget,
         num_params=num_params,
-        n_counts=law.info.n_counts,
+        n_counts="total" if choice.law is None else choice.law.info.n_counts,
         flops_per_token=per_token,
-        law=law.name,
+        law=choice.name,
         rule=rule,
-        allocation=allocation,
+        allocation=None,
         limits=(),
         tokens_per_step=tokens_per_step,
         stop_step=None,
@@ -85,28 +83,60 @@ def make_plan(
         stop_reason=StopReason.NOT_STOPPED,
         loss_at_stop=None,
         speed=speed,
+        law_reason=choice.reason,
+        law_chosen=choice.how,
+        advisory=choice.advisory,
     )
-    target, interval = _target(plan, law)
+    if choice.law is not None:
+        plan = _under_law(plan, choice, choice.law, run)
+    target, interval = _target(plan, choice.law)
     limits = budget_limits(budget, speed)
     if job_budget is not None:
         limits += budget_limits(Budget.parse(job_budget), speed, "job")
     if target is not None:
         limits += (Limit(StopReason.COMPUTE_OPTIMAL, "tokens_non_padding", target, text=f"{target} tokens"),)
-    plan = replace(plan, limits=limits, target_interval=interval)
-    return _forecast(plan, law, warnings)
+    return _forecast(replace(plan, limits=limits, target_interval=interval), choice.law)
 
 
-def _target(plan: Plan, law: ScalingLaw) -> tuple[int | None, tuple[float, float] | None]:
+def _under_law(plan: Plan, choice: LawChoice, law: ScalingLaw, run: Provenance | None) -> Plan:
+    """Return the plan with its allocation, with what the law's size bounds are, and with what to be careful of."""
+    plan = replace(
+        plan,
+        law_has_draws=law.uncertainty is not None,
+        findings=describe_findings(law.info.findings),
+        differences=tuple(differences(law, run)),
+    )
+    size = float(plan.num_params)
+    compute = _affordable_flops(plan.budget, plan.flops_per_token, plan.speed)
+    if compute is None:
+        line = advice(choice, None)
+        return replace(plan, warnings=(line,) if line else ())
+    # The law's currency is 6·N·D. A count that adds attention, say, buys fewer tokens for the same FLOPs, and it
+    # is the tokens that the law must be asked about.
+    by_law, by_count = 6 * plan.num_params, plan.flops_per_token
+    in_law_units = compute if by_count == by_law else max(1, round(compute * by_law / by_count))
+    allocation = allocation_of(in_law_units, law, choice)
+    warnings = list(allocation.warnings)
+    # where N_opt is outside too, its line is there already
+    if not law.info.valid.distance("num_params", allocation.num_params) and (line := outside(law, num_params=size)):
+        warnings.append(line)
+    plan = replace(plan, allocation=allocation, warnings=tuple(warnings))
+    if not plan.too_large:
+        return plan
+    # a hair more than the bisection found, so that this budget is enough when it is given back
+    needed = math.ceil(flops_for_params(size / plan.rule.oversize_factor, law) * by_count / by_law * (1 + 1e-9))
+    return replace(plan, flops_needed=needed)
+
+
+def _target(plan: Plan, law: ScalingLaw | None) -> tuple[int | None, tuple[float, float] | None]:
     """Tokens of the compute-optimal stop, if the rule has one for this size, and their interval."""
-    if plan.allocation is None or plan.verdict is Verdict.OVERSIZED:
+    if law is None or plan.advisory or plan.allocation is None or plan.verdict is Verdict.OVERSIZED:
         return None, None
     if plan.verdict is Verdict.RIGHT_SIZED:
         tokens, interval = plan.allocation.num_tokens, plan.allocation.tokens_interval
     elif plan.rule.undersized == "stop":
         tokens = float(law.optimal_tokens(float(plan.num_params)))
-        interval = None
-        if law.uncertainty is not None:
-            interval = percentile_interval(law.drawn().optimal_tokens(float(plan.num_params)), 0.9)
+        interval = interval_of_tokens(law, plan.num_params)
     else:
         return None, None
     if plan.rule.stop_at != "median":
@@ -174,12 +204,10 @@ def _compute_of(budget: Budget, speed: Speed | None) -> Budget:
     return Budget(flops=min(candidates, default=None), tokens=budget.tokens)
 
 
-def _forecast(plan: Plan, law: ScalingLaw, warnings: list[str]) -> Plan:
+def _forecast(plan: Plan, law: ScalingLaw | None) -> Plan:
     """Name the limit that will be met first, its step, and the loss there."""
     if plan.too_large and plan.rule.oversized == "stop":
-        return replace(
-            plan, stop_step=0, stop_tokens=0, stop_reason=StopReason.MODEL_OVERSIZED, warnings=tuple(warnings)
-        )
+        return replace(plan, stop_step=0, stop_tokens=0, stop_reason=StopReason.MODEL_OVERSIZED)
     per_step = plan.tokens_per_step or 1
     best: tuple[int, Limit] | None = None
     for limit in plan.limits:
@@ -188,12 +216,12 @@ def _forecast(plan: Plan, law: ScalingLaw, warnings: list[str]) -> Plan:
         if steps is not None and (best is None or steps < best[0]):
             best = steps, limit
     if best is None:
-        return replace(plan, warnings=tuple(warnings))
+        return plan
     steps, limit = best
     tokens = steps * per_step
     loss = interval = None
     of_run = False
-    if law.has_loss and tokens > 0:
+    if law is not None and law.has_loss and tokens > 0:
         loss = float(law.loss(float(plan.num_params), float(tokens)))
         interval = interval_of_run(law, plan.num_params, tokens)
         of_run = law.uncertainty is not None and law.uncertainty.knows_scatter
@@ -205,7 +233,6 @@ def _forecast(plan: Plan, law: ScalingLaw, warnings: list[str]) -> Plan:
         loss_at_stop=loss,
         loss_interval=interval,
         loss_interval_of_run=of_run,
-        warnings=tuple(warnings),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-from scalestop.planning.allocation import Allocation
+from scalestop.planning.allocation import Allocation, spread
 from scalestop.planning.budget import Budget
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
@@ -25,11 +26,11 @@ class Plan:
     flops_per_token: int
     """Training FLOPs per processed token; 6·N by convention."""
     law: str
-    """The law's name."""
+    """The law's name; `none` for a plan without one."""
     rule: StopRule
     """Settings of the stop rule."""
     allocation: Allocation | None
-    """The budget's optimum; None while a budget in time or money waits for a measured speed."""
+    """The budget's optimum; None without a law, and while a budget in time or money waits for a measured speed."""
     limits: tuple[Limit, ...]
     """What the rule holds usage against, in the order of the rule."""
     tokens_per_step: int | None
@@ -45,14 +46,28 @@ class Plan:
     speed: Speed | None = None
     """Device speed and price that turned time or money into FLOPs."""
     loss_interval: tuple[float, float] | None = None
-    """90 % interval of the loss at the expected stop, for a law with bootstrap draws: of this one run if
+    """90 % interval of the loss at the expected stop, for a law with draws: of this one run if
     `loss_interval_of_run`, else of the law alone."""
     loss_interval_of_run: bool = False
     """Whether `loss_interval` has a run's own scatter in it; the law then knows it from the runs behind it."""
     target_interval: tuple[float, float] | None = None
-    """90 % interval of the tokens at the compute-optimal point, for a law with bootstrap draws."""
+    """90 % interval of the tokens at the compute-optimal point, for a law with draws."""
     warnings: tuple[str, ...] = ()
     """Why to be careful."""
+    law_reason: str = ""
+    """Why it is this law."""
+    law_chosen: Literal["auto", "named", "none"] = "named"
+    """Who chose it."""
+    advisory: bool = False
+    """Whether the law only advises: the optimum is shown, and the budget alone ends the run."""
+    law_has_draws: bool = False
+    """Whether the law knows its uncertainty; without, no figure of it has an interval."""
+    findings: str | None = None
+    """What the law's fit should be doubted for, in one line."""
+    differences: tuple[str, ...] = ()
+    """Where the law's runs had another text, tokenizer or recipe than this one."""
+    flops_needed: int | None = None
+    """The least budget in FLOPs under which a model of this size is not oversized; None for one that is not."""
 
     @property
     def target_tokens(self) -> int | None:
@@ -83,8 +98,26 @@ class Plan:
 
     @property
     def too_large(self) -> bool:
-        """Whether N exceeds the oversize factor times N_opt."""
-        return self.size_ratio is not None and self.size_ratio > self.rule.oversize_factor
+        """Whether N exceeds the oversize factor times N_opt; never by a law that only advises."""
+        return not self.advisory and self.size_ratio is not None and self.size_ratio > self.rule.oversize_factor
+
+    @property
+    def largest_params(self) -> int | None:
+        """The largest N that is not oversized under this budget; None while N_opt is not known, or only advice."""
+        if self.allocation is None or self.advisory:
+            return None
+        return math.floor(self.rule.oversize_factor * self.allocation.num_params)
+
+    @property
+    def refusal(self) -> str | None:
+        """What to do about an oversized model: the size that fits, the budget it needs, the option that trains on."""
+        if not self.too_large or self.largest_params is None or self.flops_needed is None:
+            return None
+        return (
+            f"the largest model for this budget is {human_count(self.largest_params)}; "
+            f"N {human_count(self.num_params)} needs {human_flops(self.flops_needed)}; "
+            f"oversized='warn' trains it all the same"
+        )
 
     @property
     def loss_at_optimum(self) -> float | None:
@@ -103,22 +136,30 @@ def _describe(plan: Plan) -> str:
     rows: list[tuple[str, str]] = [("budget", _budget(plan))]
     if plan.speed is not None and plan.speed.flops_per_device_second is not None:
         rows.append(("speed", str(plan.speed)))
-    rows.append(("law", f"{plan.law} (its N counts {plan.n_counts} parameters)"))
-    if plan.allocation is None:
-        rows.append(("optimum", "not known yet: time and money become FLOPs once a speed is given or measured"))
-        rows.append(("model", f"N {human_count(plan.num_params)}"))
-    else:
-        best = plan.allocation
-        loss = f", loss {best.loss:.3f}" if best.loss is not None else ""
+    rows.append(("law", _law(plan)))
+    if plan.law_chosen == "auto":
+        rows.append(("chosen", f"auto: {plan.law_reason}"))
+    elif plan.law_chosen == "named" and plan.law_reason.startswith("named by the user, "):
+        rows.append(("chosen", plan.law_reason))
+    if plan.findings:
+        rows.append(("findings", plan.findings))
+    rows += [("differs", line) for line in plan.differences]
+    best = plan.allocation
+    if best is not None:
+        loss = f", loss {spread(best.loss, best.loss_interval, '.3f')}" if best.loss is not None else ""
         rows.append(
             (
                 "optimum",
-                f"N_opt {_range(best.num_params, best.params_interval)}, "
-                f"D_opt {_range(best.num_tokens, best.tokens_interval)} tokens "
+                f"N_opt {spread(best.num_params, best.params_interval)}, "
+                f"D_opt {spread(best.num_tokens, best.tokens_interval)} tokens "
                 f"({best.tokens_per_param:.3g} per {plan.n_counts} param){loss}",
             )
         )
         rows.append(("model", f"N {human_count(plan.num_params)} = {plan.size_ratio:.3g} N_opt: {plan.verdict}"))
+    else:
+        if plan.law_chosen != "none":
+            rows.append(("optimum", "not known yet: time and money become FLOPs once a speed is given or measured"))
+        rows.append(("model", f"N {human_count(plan.num_params)}"))
     if plan.flops_per_token != 6 * plan.num_params:
         rows.append(("cost", f"{human_count(plan.flops_per_token)} FLOPs/token "
                              f"= {plan.flops_per_token / plan.num_params:.3g} N (the law counts 6 N)"))  # fmt: skip
@@ -145,16 +186,19 @@ def _budget(plan: Plan) -> str:
     return text
 
 
-def _range(value: float, interval: tuple[float, float] | None) -> str:
-    if interval is None:
-        return human_count(value)
-    return f"{human_count(value)} (90 %: {human_count(interval[0])} to {human_count(interval[1])})"
+def _law(plan: Plan) -> str:
+    if plan.law_chosen == "none":
+        return "none: the budget alone ends the run"
+    text = f"{plan.law} (its N counts {plan.n_counts} parameters)"
+    if not plan.law_has_draws:
+        text += "; it has no known uncertainty, so its figures carry no interval"
+    return text
 
 
 def _stop(plan: Plan) -> str:
     if plan.stop_reason is StopReason.MODEL_OVERSIZED:
         when = "now" if plan.speed is not None and plan.speed.measured_flops_per_second else "before the first step"
-        return f"{when}, {plan.stop_reason}: N is over {plan.rule.oversize_factor:g} N_opt"
+        return f"{when}, {plan.stop_reason}: N is over {plan.rule.oversize_factor:g} N_opt; {plan.refusal}"
     if plan.stop_reason is StopReason.NOT_STOPPED or plan.stop_tokens is None:
         return "when a limit is reached; the step is not known yet"
     # the optimum and the end of the FLOPs often fall on one step, and the rule names the spent budget first

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from scalestop.errors import InputError
 from scalestop.laws import (
     DataConstrainedLaw,
+    Finding,
     KaplanLaw,
     LawInfo,
     ParametricLaw,
     PowerLawAllocation,
+    Provenance,
     ScalingLaw,
     Uncertainty,
     ValidRange,
@@ -113,15 +113,29 @@ def saved(**changes):
     return json.loads(json.dumps(data))
 
 
-KNOWN = "constants, fitted_on, kind, n_counts, name, notes, schema, source, uncertainty, valid"
-UNCERTAIN = "data_hash, draws_f4_columns_zlib_base64, intervals, method, names, num_draws, num_runs, scatter"
+KNOWN = "constants, findings, fitted_on, kind, n_counts, name, notes, provenance, schema, source, uncertainty, valid"
+BEFORE = "constants, fitted_on, kind, n_counts, name, notes, schema, source, uncertainty, valid"
+UNCERTAIN = (
+    "data_hash, draws_f4_columns_zlib_base64, drift, drift_params, intervals, method, names, num_draws, num_runs, "
+    "scatter, source"
+)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": "scalestop.law/2"}, "x.json: schema: expected 'scalestop.law/1', got 'scalestop.law/2'"),
-        ({"schema": KeyError}, "x.json: schema: expected 'scalestop.law/1', got None"),
+        (
+            {"schema": "scalestop.law/3"},
+            "x.json: schema: expected 'scalestop.law/1' or 'scalestop.law/2', got 'scalestop.law/3'",
+        ),
+        ({"schema": KeyError}, "x.json: schema: expected 'scalestop.law/1' or 'scalestop.law/2', got None"),
+        (
+            {"schema": "scalestop.law/1"},
+            f"x.json: unknown field(s) findings, provenance; known are {BEFORE}",
+        ),
+        ({"provenance": [1]}, "x.json: provenance: expected a JSON object; got list"),
+        ({"provenance": {"context": 0}}, "x.json: provenance: context: a positive whole number; got 0"),
+        ({"findings": {}}, "x.json: findings: a list of findings; got {}"),
         ({"kind": "cubic"}, "x.json: kind: 'cubic' is not one of data_constrained, kaplan, parametric, power"),
         ({"kind": ["power"]}, "x.json: kind: ['power'] is not one of data_constrained, kaplan, parametric, power"),
         ({"notes": KeyError, "source": KeyError}, "x.json: missing field(s) notes, source"),
@@ -153,6 +167,7 @@ UNCERTAIN = "data_hash, draws_f4_columns_zlib_base64, intervals, method, names, 
         ({"uncertainty": [1]}, "x.json: uncertainty: expected a JSON object; got list"),
         ({"uncertainty__method": KeyError}, "x.json: uncertainty: missing field(s) method"),
         ({"uncertainty__scatter": 5}, "x.json: uncertainty: scatter: a list of finite numbers; got 5"),
+        ({"uncertainty__drift": -1}, "x.json: uncertainty: drift: a finite number, at least 0; got -1"),
         ({"uncertainty__scatter": ["a"]}, "x.json: uncertainty: scatter: a list of finite numbers; got ['a']"),
         (
             {"uncertainty__scatter": [float("nan")]},
@@ -173,10 +188,40 @@ def test_damaged_draws_are_refused(damage):
         law_from_dict(saved(uncertainty__draws_f4_columns_zlib_base64=damage), KINDS, where="x.json")
 
 
-def test_a_file_from_before_the_scatter_was_kept_is_read():
-    law = law_from_dict(saved(uncertainty__scatter=KeyError), KINDS)
+@pytest.mark.parametrize("schema", ["scalestop.law/1", "scalestop.law/2"])
+def test_files_of_earlier_versions_are_read(schema):
+    later = {"uncertainty__drift": KeyError, "uncertainty__drift_params": KeyError, "uncertainty__source": KeyError}
+    first = {"schema": schema, "provenance": KeyError, "findings": KeyError} if schema.endswith("/1") else {}
+    law = law_from_dict(saved(uncertainty__scatter=KeyError, **later, **first), KINDS)
     assert law == drawn_law(*CASES[0])
     assert not law.uncertainty.knows_scatter
+    assert (law.uncertainty.drift, law.uncertainty.drift_params, law.uncertainty.source) == (0, 0, "")
+    assert law.info.provenance is None and law.info.findings == ()
+
+
+def test_provenance_and_findings_are_saved_with_the_law(tmp_path):
+    info = replace(
+        INFO,
+        provenance=Provenance(text="a corpus", vocab_size=256),
+        findings=(Finding("alpha-at-bound", "warning", "It ran into 10."), Finding("held-out", "note", "2 runs.")),
+    )
+    law = ParametricLaw(info, **PARAMETRIC)
+    again = get_law(law.save(tmp_path / "law.json"))
+    assert again == law
+    assert again.info.provenance == info.provenance
+    assert [finding.code for finding in again.info.broken] == ["alpha-at-bound"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"provenance": {"text": "a"}}, "provenance: a Provenance, or None"),
+        ({"findings": ("a",)}, "findings: a list of"),
+    ],
+)
+def test_what_is_no_provenance_or_finding_is_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        replace(INFO, **wrong)
 
 
 def test_a_new_run_scatters_around_each_draw_as_the_fitted_ones_do():
@@ -212,8 +257,8 @@ def test_numpy_constants_are_saved_as_numbers(tmp_path):
 
 
 def test_no_draws():
-    with pytest.raises(InputError, match=r"law 'besiroglu' carries no bootstrap draws; fit one with scalestop.fit_law"):
-        get_law("besiroglu").drawn()
+    with pytest.raises(InputError, match=r"law 'kaplan' carries no draws of its constants; fit one with scalestop.fit"):
+        get_law("kaplan").drawn()
 
 
 def test_draws_of_what_the_law_has_not():
@@ -223,45 +268,11 @@ def test_draws_of_what_the_law_has_not():
         law.drawn()
 
 
-class TestValidRange:
-    def test_says_how_far_outside_in_orders_of_magnitude(self):
-        valid = ValidRange(num_params=(1e6, 1e9), num_tokens=(1e9, 1e11), flops=(6e18, 3e21))
-        assert valid.outside(num_params=1e4, num_tokens=2e13, flops=6e12) == (
-            "N = 1e+04 parameters is 2.0 orders of magnitude below the fitted range 1e+06 to 1e+09",
-            "D = 2e+13 tokens is 2.3 orders of magnitude above the fitted range 1e+09 to 1e+11",
-            "C = 6e+12 FLOPs is 6.0 orders of magnitude below the fitted range 6e+18 to 3e+21",
-        )
-
-    def test_just_outside_is_not_called_zero(self):
-        valid = ValidRange(num_params=(1e6, 1e9))
-        assert valid.outside(num_params=1.05e9) == (
-            "N = 1.05e+09 parameters is under 0.1 orders of magnitude above the fitted range 1e+06 to 1e+09",
-        )
-
-    @given(st.floats(1e6, 1e9))
-    def test_silent_inside(self, value):
-        assert ValidRange(num_params=(1e6, 1e9)).outside(num_params=value) == ()
-
-    @pytest.mark.parametrize("value", [0.99e6, 1.01e9])
-    def test_one_percent_outside_is_outside(self, value):
-        assert len(ValidRange(num_params=(1e6, 1e9)).outside(num_params=value)) == 1
-
-    def test_silent_where_the_source_is(self):
-        assert ValidRange().outside(num_params=1.0, num_tokens=1.0, flops=1.0) == ()
-        assert ValidRange(num_params=(1, 2)).outside(num_params=None, flops=1e9) == ()
-
-    @pytest.mark.parametrize("pair", [(0, 1), (2, 1), (1, float("inf")), (1,), (1, 2, 3), 5, "ab", (float("nan"), 1)])
-    def test_no_range(self, pair):
-        with pytest.raises(InputError) as error:
-            ValidRange(flops=pair)
-        assert str(error.value) == (f"flops: a range is (smallest, largest), both positive and finite; got {pair!r}")
-
-
 def test_at_1e12_flops_the_published_constants_are_far_outside_and_absurd():
     """21 nats, where a uniform guess over bytes is 5.5."""
     law = get_law("besiroglu")
     assert law.loss(*law.optimal(1e12)) == pytest.approx(21.5, abs=0.1)
-    assert any("6.8 orders of magnitude below" in line for line in law.info.valid.outside(flops=1e12))
+    assert any("6.1 factors of ten below" in line for line in law.info.valid.outside(flops=1e12))
 
 
 def test_every_kind_is_final_and_states_its_formula():

@@ -68,7 +68,7 @@ def test_a_file_that_is_no_law_is_named(tmp_path):
     path.write_text('{"schema": "other"}')
     with pytest.raises(InputError) as error:
         get_law(path)
-    assert str(error.value) == f"{path}: schema: expected 'scalestop.law/1', got 'other'"
+    assert str(error.value) == f"{path}: schema: expected 'scalestop.law/1' or 'scalestop.law/2', got 'other'"
 
 
 def test_neither_name_nor_path():

@@ -1,6 +1,7 @@
 """Plans against the rule itself: a run taken step by step through `decide` ends where its plan said."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from scalestop.accounting.meter import Usage
 from scalestop.errors import InputError
-from scalestop.laws import LawInfo, ParametricLaw, Uncertainty, get_law
+from scalestop.laws import Finding, LawInfo, ParametricLaw, Provenance, Uncertainty, get_law
 from scalestop.planning.budget import Budget
+from scalestop.planning.choice import resolve_law
 from scalestop.planning.plan import budget_limits, make_plan
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
@@ -279,9 +281,13 @@ def test_the_loss_interval_is_of_one_run_where_the_law_knows_how_runs_scatter():
             "usd_per_device_hour: a budget of 500 USD needs a price; give what one device-hour costs",
         ),
         (
-            {"num_params": round(N_OPT), "rule": StopRule(stop_at="latest")},
-            "stop_at: 'latest' needs a law with an uncertainty, and 'besiroglu' carries none; fit one with "
+            {"law": "kaplan", "rule": StopRule(stop_at="latest")},
+            "stop_at: 'latest' needs a law with an uncertainty, and 'kaplan' carries none; fit one with "
             "scalestop.fit_law, or use stop_at='median'",
+        ),
+        (
+            {"law": None},
+            "law: a plan without num_params needs a law; name one (see `scalestop laws list`), or use 'auto'",
         ),
     ],
 )
@@ -301,10 +307,134 @@ def test_whole_numbers_of_every_make(num_params):
 def test_a_size_outside_the_range_is_said_even_if_the_optimum_is_inside():
     plan = make_plan("1e20 FLOPs", LAW, 10**6)
     assert plan.warnings == (
-        "law besiroglu: N = 1e+06 parameters is 1.6 orders of magnitude below the fitted range 4.4e+07 to 1.61e+10",
+        "law besiroglu, outside its runs: N is 1.8 factors of ten below 57.3M to 16.2B parameters",
     )
     taught = make_plan("1 PF-day", "kaplan-presentation", 10**12)
-    assert [("inconsistent" in line, "N = 1e+12" in line) for line in taught.warnings] == [(True, False), (False, True)]
+    assert [("inconsistent" in line, "N is 2.8" in line) for line in taught.warnings] == [(True, False), (False, True)]
+
+
+# ---- which law, and what it may do
+
+
+def test_by_default_the_nearest_law_plans():
+    small, large = make_plan("1e12 FLOPs"), make_plan("1e21 FLOPs")
+    assert (small.law, large.law) == ("stdlib-bytes", "besiroglu")
+    assert small.law_chosen == large.law_chosen == "auto"
+    assert small.law_reason == "1e12 FLOPs lies within its runs, 3e10 to 1e12 FLOPs"
+    assert small.target_tokens == math.ceil(get_law("stdlib-bytes").optimal(1e12).num_tokens)
+
+
+def test_a_toy_is_no_longer_ended_by_a_law_of_large_models():
+    """33k parameters on 1e13 FLOPs: besiroglu's loss there is 20 nats, and stdlib-bytes' 1.2."""
+    plan = make_plan("1e13 FLOPs", num_params=33_000, tokens_per_step=1000)
+    assert (plan.law, plan.stop_step > 0) == ("stdlib-bytes", True)
+    assert plan.loss_at_stop < 2
+
+
+@given(size=st.floats(0.01, 100), undersized=st.sampled_from(["continue", "stop"]))
+def test_a_law_that_only_advises_ends_no_run(size, undersized):
+    """1e28 FLOPs lie 5.9 factors of ten above every built-in law's runs."""
+    best = LAW.optimal(1e28).num_params
+    plan = make_plan("1e28 FLOPs", "auto", round(size * best), 10**9, rule=StopRule(undersized=undersized))
+    assert plan.advisory and not plan.too_large
+    assert [limit.reason for limit in plan.limits] == [StopReason.BUDGET_EXHAUSTED]
+    assert plan.stop_reason is StopReason.BUDGET_EXHAUSTED
+    assert (
+        plan.target_tokens is plan.target_interval is plan.largest_params is plan.refusal is plan.flops_needed is None
+    )
+    # what it advises is there all the same
+    assert plan.allocation.num_params == pytest.approx(best)
+    assert plan.size_ratio == pytest.approx(size, rel=1e-9)
+    assert plan.warnings[-1] == (
+        "law besiroglu only advises, over 3 factors of ten from its runs: the budget alone ends the run. For a law of "
+        "your own: scalestop ladder --target '1e28 FLOPs' (or name a law, which is then obeyed)"
+    )
+
+
+def test_a_law_that_is_named_is_obeyed_to_the_letter():
+    n_opt, d_opt = LAW.optimal(1e28)
+    named = make_plan("1e28 FLOPs", "besiroglu", round(n_opt), 10**9)
+    assert (named.advisory, named.target_tokens) == (False, math.ceil(d_opt))
+    assert [line for line in named.warnings if "outside its runs: C is 5.9 factors of ten above" in line]
+    assert len(named.warnings) == 1
+    assert make_plan("1e12 FLOPs", "besiroglu", 33_000 * 100).stop_reason is StopReason.MODEL_OVERSIZED
+
+
+def test_without_a_law_the_budget_alone_counts():
+    plan = make_plan("1e18 FLOPs or 12h", None, 10**9, 1000)
+    assert (plan.law, plan.law_chosen, plan.allocation, plan.warnings) == ("none", "none", None, ())
+    assert [limit.reason for limit in plan.limits] == [StopReason.BUDGET_EXHAUSTED, StopReason.TIME_LIMIT]
+    assert (plan.stop_reason, plan.stop_step) == (StopReason.BUDGET_EXHAUSTED, math.ceil(1e18 / 6e9 / 1000))
+    assert plan.size_ratio is plan.verdict is plan.loss_at_stop is plan.loss_at_optimum is None
+    assert not plan.too_large
+    usage = usage_after(plan.stop_step, plan)
+    assert decide(plan, Usage()).reason is StopReason.NOT_STOPPED
+    assert decide(plan, usage).reason is StopReason.BUDGET_EXHAUSTED
+
+
+def test_a_choice_already_made_is_kept():
+    choice = resolve_law("auto", "1e12 FLOPs")
+    assert make_plan("1e21 FLOPs", choice, 10**6).law == "stdlib-bytes"
+
+
+@given(
+    flops=st.floats(1e18, 1e22),
+    size=st.floats(2.01, 1e4),
+    per_token=st.none() | st.floats(3, 20),
+    factor=st.sampled_from([1.5, 2.0, 10.0]),
+)
+def test_a_refusal_names_the_size_that_fits_and_the_budget_that_is_needed(flops, size, per_token, factor):
+    """Both are held to: given back, the size and the budget just pass, and a hair beyond does not."""
+    rule = StopRule(oversize_factor=factor)
+
+    def plan(budget, num_params):
+        cost = None if per_token is None else max(1, round(per_token * num_params))
+        return make_plan(round(budget), LAW, num_params, 1000, rule=rule, flops_per_token=cost)
+
+    refused = plan(flops, round(size * factor / 2 * LAW.optimal(flops * 20).num_params))
+    assert refused.stop_reason is StopReason.MODEL_OVERSIZED
+    needed = refused.flops_needed
+    assert not plan(needed, refused.num_params).too_large
+    assert plan(needed * 0.9999, refused.num_params).too_large
+    if per_token is None:
+        assert not plan(flops, refused.largest_params).too_large
+        assert plan(flops, math.ceil(refused.largest_params * 1.0001) + 1).too_large
+    assert refused.refusal.endswith("; oversized='warn' trains it all the same")
+
+
+def test_the_refusal_in_words():
+    plan = make_plan("1e18 FLOPs", LAW, 10**9)
+    assert plan.largest_params == math.floor(2 * N_OPT)
+    assert plan.refusal == (
+        "the largest model for this budget is 161M; N 1B needs 3.52e19 FLOPs; oversized='warn' trains it all the same"
+    )
+    warned = make_plan("1e18 FLOPs", LAW, 10**9, rule=StopRule(oversized="warn"))
+    assert warned.refusal == plan.refusal and warned.stop_reason is StopReason.BUDGET_EXHAUSTED
+    assert make_plan("1e18 FLOPs", LAW, round(N_OPT)).refusal is None
+
+
+def test_an_oversize_by_a_bisection_gives_the_closed_form():
+    """N_opt grows as C^a, so N over 2 N_opt by a factor f needs f^(1/a) times the budget."""
+    plan = make_plan("1e18 FLOPs", LAW, round(6 * N_OPT))
+    assert plan.flops_needed == pytest.approx(1e18 * 3 ** (1 / LAW.a), rel=1e-6)
+
+
+def law_with(**info):
+    return ParametricLaw(replace(LAW.info, **info), LAW.uncertainty, **LAW.constants)
+
+
+def test_findings_and_differences_of_the_law_come_with_the_plan():
+    law = law_with(
+        provenance=Provenance(vocab_size=256, context=128),
+        findings=(Finding("E-undetermined", "warning", "E is not determined."), Finding("held-out", "note", "1 run.")),
+    )
+    plan = make_plan("1e20 FLOPs", law, run=Provenance(vocab_size=50257, context=128))
+    assert plan.findings.startswith("its fit ended with 1 warning: E-undetermined; its constants are not determined")
+    assert plan.differences == (
+        "vocabulary: 50,257 here, 256 behind the law; a loss per token is another quantity there",
+    )
+    silent = make_plan("1e20 FLOPs", law)
+    assert silent.differences == () and make_plan("1e20 FLOPs").findings is None
 
 
 # ---- worked out by hand
