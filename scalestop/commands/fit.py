@@ -38,6 +38,8 @@ def run_fit(
     plot: str | Path | None = None,
     *,
     loss: str = "loss",
+    columns: str | None = None,
+    best_of: str | None = None,
     n_counts: NCounts | None = None,
     name: str | None = None,
     tied: bool = False,
@@ -53,10 +55,12 @@ def run_fit(
     Args:
         records: Files, folders or globs; see `read_runs`.
         method: How to fit; see `fit_law`.
-        bootstrap: Refits for the intervals.
+        bootstrap: Refits for the intervals; 0 for a point fit without any.
         out: Where to save the law, as JSON; not saved if None.
         plot: Where to save the picture (.png, .svg, .pdf); not drawn if None.
         loss: Column or logged metric that holds the loss.
+        columns: Which column means what, where its name does not say: params=n_active,tokens=seen.
+        best_of: Settings that the table sweeps, such as lr,batch: only the best of each (N, D) are fitted.
         n_counts: What N means; None takes what the records say.
         name: Name of the law.
         tied: Hold alpha = beta.
@@ -72,6 +76,17 @@ def run_fit(
     """
     shown = console or Console()
     source: Any = records if isinstance(records, str | Path) else list(records)
+    # what the law is fitted with, its backtest is fitted with
+    shared: dict[str, Any] = dict(
+        loss=loss,
+        columns=columns,
+        best_of=best_of,
+        level=level,
+        seed=seed,
+        tied=tied,
+        irreducible=irreducible,
+        fitted_scale=fitted_scale,
+    )
     try:
         with warnings.catch_warnings():
             # left-out rows come in the findings, where they can be read
@@ -82,17 +97,12 @@ def run_fit(
                     source,
                     method,
                     bootstrap=bootstrap,
-                    seed=seed,
-                    level=level,
                     name=name,
-                    loss=loss,
                     n_counts=n_counts,
-                    tied=tied,
-                    irreducible=irreducible,
-                    fitted_scale=fitted_scale,
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
+                    **shared,
                 )
-            tested = backtest(source, method, loss=loss, level=level, tied=tied) if with_backtest else None
+            tested = backtest(source, method, **shared) if with_backtest else None
         shown.print(_headline(fit))
         shown.print(constants_table(fit))
         shown.print(optimum_table(fit))

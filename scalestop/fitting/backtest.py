@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalestop.errors import InputError, ScalestopWarning
-from scalestop.fitting.fit import Method, fit_law
+from scalestop.fitting.fit import Method, fit_law, weighted
 from scalestop.fitting.law_fit import LawFit
 from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.columns import Columns
 from scalestop.fitting.tables.read import read_runs
+from scalestop.fitting.tables.sweep import BestOf, best_rows, parse_best_of
 from scalestop.fitting.tables.table import RunTable
 
 FACTORS = (1.0, 2.0, 5.0, 10.0, 50.0, 1000.0, np.inf)
@@ -134,7 +136,11 @@ def backtest(
     train: Sequence[bool] | Array | None = None,
     num_cuts: int = 4,
     loss: str = "loss",
+    columns: Columns = None,
+    best_of: BestOf = None,
+    weights: Sequence[float] | Array | None = None,
     level: float = 0.9,
+    bootstrap: int = 1000,
     **options: Any,
 ) -> Backtest:
     """Fit on the cheap runs, predict the dear ones; rolling by compute.
@@ -149,19 +155,32 @@ def backtest(
         train: Which usable rows to fit; the rest are predicted.
         num_cuts: Laws to fit when rolling, at most.
         loss: Column or metric that holds the loss.
+        columns: Which column means what, where its name does not say.
+        best_of: Settings that the table sweeps; only the best of each (N, D) are fitted and predicted.
+        weights: Weight of each usable row in the fits.
         level: Share that the intervals should hold.
-        **options: Further arguments of `fit_law`.
+        bootstrap: Refits for the intervals of each law.
+        **options: Further arguments of `fit_law`, such as `seed`, `irreducible` or `tied`.
 
     Raises:
-        InputError: If the method predicts no loss, or there are too few runs to hold any back.
+        InputError: If the method predicts no loss, there are too few runs to hold any back, or no intervals to test.
     """
-    if method in ("isoflop", "envelope"):
-        raise InputError(f"method: {method!r} allocates but predicts no loss; use 'parametric', 'kaplan' or 'repeated'")
-    table = read_runs(records, loss=loss)
-    compute = 6 * table.params * table.tokens
+    if method == "envelope":
+        raise InputError(
+            f"method: {method!r} allocates but predicts no loss; use 'parametric', 'isoflop', 'kaplan' or 'repeated'"
+        )
+    if bootstrap == 0:
+        raise InputError("bootstrap: a backtest counts how often intervals held, and 0 refits make none; use 100 or more")
+    table = weighted(read_runs(records, loss=loss, columns=columns, keep=parse_best_of(best_of)), weights)
     if train is None and any(table.held_out):
         train = ~np.array(table.held_out)
-    splits = _given_split(train, table) if train is not None else _rolling_splits(compute, num_cuts)
+    best = best_rows(table, best_of)
+    given = None if train is None else _given_split(train, table)[best]
+    table = table.take(best)
+    if given is not None and (given.all() or not given.any()):
+        raise InputError("train: some runs must be fitted and some held back; got all of one kind")
+    compute = 6 * table.params * table.tokens
+    splits = _rolling_splits(compute, num_cuts) if given is None else [given]
     table = replace(table, held_out=(False,) * len(table))
     predictions: list[Prediction] = []
     cuts, skipped = [], []
@@ -170,12 +189,14 @@ def backtest(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ScalestopWarning)
-                fit = fit_law(table.take(np.flatnonzero(fitted)), method, level=level, **options)
+                fit = fit_law(
+                    table.take(np.flatnonzero(fitted)), method, level=level, bootstrap=bootstrap, **options
+                )
         except InputError as error:
             skipped.append(f"runs up to {cut:.3g} FLOPs: {error}")
             continue
         cuts.append(cut)
-        predictions += [_predict(fit, table, int(row), cut, level) for row in np.flatnonzero(~fitted)]
+        predictions += _predict(fit, table, np.flatnonzero(~fitted), cut, level)
     if not predictions:
         raise InputError(
             f"records: nothing could be predicted: {'; '.join(skipped) or 'no run is dearer than the rest'}"
@@ -183,28 +204,31 @@ def backtest(
     return Backtest(tuple(predictions), tuple(cuts), level, tuple(skipped))
 
 
-def _predict(fit: LawFit, table: RunTable, row: int, cut: float, level: float) -> Prediction:
-    num_params, num_tokens = float(table.params[row]), float(table.tokens[row])
-    unique = float(table.unique_tokens[row])
-    expected = fit.predict(num_params, num_tokens, level, unique_tokens=None if np.isnan(unique) else unique)
+def _predict(fit: LawFit, table: RunTable, rows: NDArray[np.int_], cut: float, level: float) -> list[Prediction]:
+    num_params, num_tokens = table.params[rows], table.tokens[rows]
+    # a run that says nothing of its data has seen each token once
+    unique = np.where(np.isnan(table.unique_tokens[rows]), num_tokens, table.unique_tokens[rows])
+    expected = fit.predict(num_params, num_tokens, level, unique_tokens=unique)
+    low, high = expected.new_run
     flops = 6 * num_params * num_tokens
-    return Prediction(
-        run=table.run[row],
-        flops=flops,
-        factor=flops / cut,
-        measured=float(table.loss[row]),
-        predicted=expected.loss.estimate,
-        interval=expected.new_run,
-    )
+    return [
+        Prediction(
+            run=table.run[row],
+            flops=float(flops[i]),
+            factor=float(flops[i] / cut),
+            measured=float(table.loss[row]),
+            predicted=float(expected.loss.estimate[i]),
+            interval=(float(low[i]), float(high[i])),
+        )
+        for i, row in enumerate(rows)
+    ]
 
 
-def _given_split(train: Sequence[bool] | Array, table: RunTable) -> list[NDArray[np.bool_]]:
+def _given_split(train: Sequence[bool] | Array, table: RunTable) -> NDArray[np.bool_]:
     fitted = np.asarray(train)
     if fitted.shape != (len(table),) or fitted.dtype != bool:
         raise InputError(f"train: expected {len(table)} booleans, one a usable run; got {fitted.dtype} {fitted.shape}")
-    if fitted.all() or not fitted.any():
-        raise InputError("train: some runs must be fitted and some held back; got all of one kind")
-    return [fitted]
+    return fitted
 
 
 def _rolling_splits(compute: Array, num_cuts: int) -> list[NDArray[np.bool_]]:

@@ -9,12 +9,19 @@ import numpy as np
 from scalestop.fitting.diagnostics import Leverage, Outlier, SeedNoise
 from scalestop.fitting.methods.method import Finding
 from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.sweep import find_sweep
 from scalestop.fitting.tables.table import RunTable, describe_bad_rows
 
 LEVERAGE_SHARE = 0.5
 """Standard errors by which one run of many may move a constant before it is named."""
 
+FEW_RUNS = 10
+"""Runs below which drawing them anew says little."""
+
 _SHOWN = 5
+_SWEPT_SHARE = 0.3
+_SWEEP_SPREAD = 0.005
+_ONE_LINE = 0.9995
 
 
 def table_findings(table: RunTable, *, repeated: bool = False) -> list[Finding]:
@@ -69,14 +76,28 @@ def table_findings(table: RunTable, *, repeated: bool = False) -> list[Finding]:
                 f"counts a repeated token as new. Use method='repeated', or leave those runs out.",
             )
         )
-    rows = np.column_stack([table.params, table.tokens, table.loss])
-    copies = len(rows) - len(np.unique(rows, axis=0))
-    if copies:
+    found += _identity_findings(table)
+    sweep = find_sweep(table)
+    if sweep is not None and sweep.num_runs >= _SWEPT_SHARE * len(table) and sweep.spread > _SWEEP_SPREAD:
+        names = ",".join(sweep.settings)
         found.append(
             Finding(
-                "duplicates",
+                "sweep",
                 "warning",
-                f"{copies} rows repeat another's N, D and loss exactly; is a run counted twice?",
+                f"{sweep.num_runs} of {len(table)} runs lie at {sweep.num_points} points (N, D) and differ in "
+                f"{' and '.join(sweep.settings)}, by {sweep.spread:.1%} of the loss at one point: a sweep, where a law "
+                f"describes the best run of each point. Give best_of={names!r}.",
+            )
+        )
+    log_n, log_d = np.log(table.params), np.log(table.tokens)
+    if np.ptp(log_n) > 0 and np.ptp(log_d) > 0 and np.corrcoef(log_n, log_d)[0, 1] > _ONE_LINE:
+        found.append(
+            Finding(
+                "one-ratio",
+                "warning",
+                f"D rises with N in step (D/N {np.exp((log_d - log_n).min()):.3g} to "
+                f"{np.exp((log_d - log_n).max()):.3g}), so what each of them is worth, and with it N_opt, is hardly "
+                f"determined; add runs of a quarter and of four times the D/N.",
             )
         )
     for symbol, unit, values in (("N", "parameters", table.params), ("D", "tokens", table.tokens)):
@@ -89,6 +110,43 @@ def table_findings(table: RunTable, *, repeated: bool = False) -> list[Finding]:
                     f"{unit}); its exponent needs about an order of magnitude.",
                 )
             )
+    return found
+
+
+def _identity_findings(table: RunTable) -> list[Finding]:
+    """Return what is odd about which rows are one run."""
+    found = []
+    rows = np.column_stack([table.params, table.tokens, table.loss])
+    copies = len(rows) - len(np.unique(rows, axis=0))
+    if copies:
+        found.append(
+            Finding(
+                "duplicates",
+                "warning",
+                f"{copies} rows repeat another's N, D and loss exactly under another name or seed; is a run counted "
+                f"twice?",
+            )
+        )
+    if shared := sorted(table.shared_names):
+        rest = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+        found.append(
+            Finding(
+                "run-names",
+                "warning",
+                f"run: {', '.join(map(repr, shared[:3]))}{rest} on rows of several N, so no single run is meant; each of "
+                f"those rows was taken as a run of its own.",
+            )
+        )
+    runs = len(table.group_names)
+    if runs < min(FEW_RUNS, 0.75 * len(table)):
+        found.append(
+            Finding(
+                "few-runs",
+                "warning",
+                f"{len(table)} rows are of only {runs} runs, by their run column, and intervals come from drawing those: "
+                f"rough, and likely too narrow. Where each row is a run of its own, leave the column out.",
+            )
+        )
     return found
 
 
@@ -110,7 +168,7 @@ def fit_findings(
             Finding("outliers", "warning", f"{len(outliers)} runs lie far off the law, and were kept: {shown}{more}.")
         )
     # of R equal runs each moves a constant by about 1/sqrt(R) standard errors, some by three times that
-    usual = 4 / np.sqrt(max(len(leverage), 1))
+    usual = 4 / np.sqrt(len(table.group_names))
     heavy = [entry for entry in leverage if entry.standard_errors > max(LEVERAGE_SHARE, usual)]
     if heavy:
         shown = "; ".join(
@@ -151,7 +209,9 @@ def fit_findings(
 
 
 def _undetermined(table: RunTable, names: Sequence[str], draws: Array) -> list[Finding]:
-    found = []
+    found: list[Finding] = []
+    if not len(draws):
+        return found
     columns = dict(zip(names, draws.T, strict=True))
     least = float(table.loss.min())
     if "E" in columns and np.ptp(columns["E"]) > 0:

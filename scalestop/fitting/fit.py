@@ -13,7 +13,7 @@ import numpy as np
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting.diagnostics import Diagnostics, leverage_of, outliers_of, seed_noise_of
 from scalestop.fitting.findings import fit_findings, table_findings
-from scalestop.fitting.intervals import Interval, interval
+from scalestop.fitting.intervals import POINT_FIT, Interval, interval
 from scalestop.fitting.law_fit import LawFit, exponent
 from scalestop.fitting.methods.envelope import fit_envelope
 from scalestop.fitting.methods.isoflop import fit_isoflop
@@ -21,8 +21,11 @@ from scalestop.fitting.methods.kaplan import fit_kaplan
 from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit
 from scalestop.fitting.methods.parametric import fit_parametric
 from scalestop.fitting.methods.repeated import fit_repeated
+from scalestop.fitting.plausible import require_counts, unit_findings
 from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.columns import Columns
 from scalestop.fitting.tables.read import read_runs
+from scalestop.fitting.tables.sweep import BestOf, best_rows, parse_best_of
 from scalestop.fitting.tables.table import RunTable, describe_bad_rows
 from scalestop.laws import LawInfo, ValidRange
 from scalestop.laws.base import NCounts
@@ -49,6 +52,8 @@ def fit_law(
     name: str | None = None,
     loss: str = "loss",
     n_counts: NCounts | None = None,
+    columns: Columns = None,
+    best_of: BestOf = None,
     weights: Sequence[float] | Array | None = None,
     tied: bool = False,
     irreducible: float | None = None,
@@ -64,12 +69,15 @@ def fit_law(
         method: `parametric` (Hoffmann et al. 2022, Approach 3), `isoflop` (Approach 2), `envelope` (Approach 1, from
             loss curves within runs), `kaplan` (Kaplan et al. 2020, joint L(N, D)), or `repeated` (Muennighoff et al.
             2023, from runs with `unique_tokens`).
-        bootstrap: Refits to runs drawn with replacement, for the intervals.
+        bootstrap: Refits to runs drawn with replacement, for the intervals; 0 for a point fit without any.
         seed: Seed of the bootstrap.
         level: Share of the distribution inside each interval.
         name: Name of the law; `fitted-METHOD` if None.
         loss: Column or logged metric that holds the loss, nats per token.
         n_counts: What N means, `total` or `body`; None takes what the records say, else `total`.
+        columns: Which column means what, where its name does not say, such as `"params=n_active,tokens=seen"`.
+        best_of: Settings that the table sweeps, such as `"lr,batch"`: of the runs at each (N, D) only those of the
+            best setting are fitted.
         weights: Weight of each usable row, held out or not, in the records' order; multiplies a `weight` column.
         tied: Hold alpha = beta (parametric, repeated).
         irreducible: Hold E at this, nats per token; 0 for a law without E (parametric, repeated).
@@ -82,7 +90,8 @@ def fit_law(
         The law, intervals (bias-corrected and accelerated, with plain percentiles beside), residuals, diagnostics.
 
     Raises:
-        InputError: If the records cannot be read, no usable run is among them, or they cannot determine the law.
+        InputError: If the records cannot be read, no usable run is among them, their numbers are no counts, or they
+            cannot determine the law.
     """
     if method not in METHODS:
         raise InputError(f"method: {method!r} is not one of {', '.join(METHODS)}")
@@ -96,14 +105,18 @@ def fit_law(
         fitted_scale=fitted_scale,
         progress=progress,
     )
-    table = _weighted(read_runs(records, loss=loss), weights)
+    table = weighted(read_runs(records, loss=loss, columns=columns, keep=parse_best_of(best_of)), weights)
     if table.bad_rows:
         what = f"fit_law left out {len(table.bad_rows)} rows: {describe_bad_rows(table.bad_rows)}"
         warnings.warn(what, ScalestopWarning, stacklevel=2)
     held_out = sum(table.held_out)
     if held_out == len(table):
-        raise InputError("records: every run is marked as held out ; keep some to fit")
+        raise InputError("records: every run is marked as held out; keep some to fit")
     table = table.take(~np.array(table.held_out))
+    table, notes = _distinct(table, best_of)
+    if held_out:
+        notes.append(Finding("held-out", "note", f"{held_out} runs are marked as held out and were not fitted."))
+    require_counts(table)
     raw = METHODS[method](table, options)
     info = _info(table, raw, method, name, n_counts)
     fit = LawFit(
@@ -123,11 +136,20 @@ def fit_law(
         fit,
         law=raw.law(info, table, method, ends),
         intervals=intervals,
-        diagnostics=_diagnose(table, raw, method, held_out),
+        diagnostics=_diagnose(table, raw, method, notes),
     )
 
 
-def _weighted(table: RunTable, weights: Sequence[float] | Array | None) -> RunTable:
+def weighted(table: RunTable, weights: Sequence[float] | Array | None) -> RunTable:
+    """Return the table with each row's weight multiplied by these.
+
+    Args:
+        table: The runs.
+        weights: Shape (R,), positive; None leaves them as they are.
+
+    Raises:
+        InputError: If their number or one of them is wrong.
+    """
     if weights is None:
         return table
     given = np.asarray(weights, dtype=np.float64)
@@ -137,6 +159,21 @@ def _weighted(table: RunTable, weights: Sequence[float] | Array | None) -> RunTa
             f"{'' if given.shape != table.weight.shape else ' with some not positive or not finite'}"
         )
     return replace(table, weight=table.weight * given)
+
+
+def _distinct(table: RunTable, best_of: BestOf) -> tuple[RunTable, list[Finding]]:
+    """Return the runs to fit: the best of each point where asked for, and no row twice."""
+    notes = []
+    best = table.take(best_rows(table, best_of))
+    if len(best) < len(table):
+        names = " and ".join(parse_best_of(best_of))
+        what = f"{len(best)} of {len(table)} runs were fitted: those of the best {names} at each (N, D)."
+        notes.append(Finding("best-of", "note", what))
+    copies = best.copies
+    if copies.any():
+        what = f"{copies.sum()} rows repeat another row exactly, and were counted once: a copy is no further evidence."
+        notes.append(Finding("copies", "warning", what))
+    return best.take(~copies), notes
 
 
 def _info(table: RunTable, raw: MethodFit, method: str, name: str | None, n_counts: NCounts | None) -> LawInfo:
@@ -172,19 +209,22 @@ def _intervals(fit: LawFit) -> dict[str, Interval]:
     return found
 
 
-def _diagnose(table: RunTable, raw: MethodFit, method: str, held_out: int) -> Diagnostics:
+def _diagnose(table: RunTable, raw: MethodFit, method: str, notes: list[Finding]) -> Diagnostics:
     log_ratio = raw.residuals.log_ratio
     whole = len(log_ratio) == len(table)
-    runs = raw.left_out or tuple(str(run) for run in np.unique(np.array(table.run)))
-    leverage = leverage_of(raw.names, runs, raw.estimate, raw.draws, raw.jackknife)
+    runs = raw.left_out or table.group_names
+    alone = raw.jackknife if raw.alone is None else raw.alone
+    leverage = leverage_of(raw.names, runs, raw.estimate, raw.draws, alone) if len(alone) else ()
     outliers = outliers_of(table, log_ratio) if whole else ()
     noise = seed_noise_of(table, log_ratio) if whole else None
     found = [
         *raw.findings,
+        *unit_findings(table),
         *table_findings(table, repeated=method == "repeated"),
         *(fit_findings(table, raw.names, raw.draws, log_ratio, leverage, outliers, noise) if whole else ()),
+        *notes,
     ]
-    if held_out:
-        found.append(Finding("held-out", "note", f"{held_out} runs are marked as held out and were not fitted."))
+    if not len(raw.draws):
+        found.append(Finding("point-fit", "note", POINT_FIT))
     found.sort(key=lambda finding: finding.severity != "warning")
     return Diagnostics(tuple(found), leverage, outliers, noise)

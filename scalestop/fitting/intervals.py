@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -11,26 +13,43 @@ from scalestop.errors import InputError
 from scalestop.fitting.solve.newton import Array
 
 
+POINT_FIT = "This is a point fit (bootstrap=0): it has no intervals. Fit with bootstrap=1000 for them."
+
+
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, and the values that the runs do not rule out."""
+    """An estimate, and the values that the runs do not rule out.
 
-    estimate: float
-    low: float
+    Of an array of quantities each field is an array of that shape. Of a point fit the ends are NaN.
+    """
+
+    estimate: Any
+    low: Any
     """Lower end, bias-corrected and accelerated."""
-    high: float
+    high: Any
     """Upper end, bias-corrected and accelerated."""
-    percentile: tuple[float, float]
+    percentile: tuple[Any, Any]
     """The same by plain percentiles of the draws."""
-    standard_error: float
+    standard_error: Any
     """Standard deviation of the draws."""
     level: float = 0.9
     """Share of the distribution inside."""
 
+    @property
+    def is_point(self) -> bool:
+        """Whether there is an estimate alone: a point fit has no ends."""
+        return bool(np.all(np.isnan(self.low)))
+
     def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
+        if self.is_point:
+            raise InputError(f"interval: {POINT_FIT}")
+        return bool(np.all((self.low <= value) & (value <= self.high)))
 
     def __str__(self) -> str:
+        if np.ndim(self.estimate):
+            return f"{np.size(self.estimate)} intervals, {self.level:.0%}"
+        if self.is_point:
+            return f"{self.estimate:.4g} (no interval)"
         return f"{self.estimate:.4g} ({self.low:.4g} to {self.high:.4g}, {self.level:.0%})"
 
 
@@ -44,7 +63,8 @@ def interval(estimate: float, draws: Array, jackknife: Array, level: float = 0.9
         level: Share of the distribution inside, between 0 and 1.
 
     Returns:
-        The interval. Draws that are not finite are left out; without any other its ends are NaN.
+        The interval, which holds its own estimate: where the draws lie to one side of that, it reaches there. Draws
+        that are not finite are left out; without any other its ends are NaN.
     """
     if not 0 < level < 1:
         raise InputError(f"level: must lie between 0 and 1, such as 0.9; got {level!r}")
@@ -56,11 +76,28 @@ def interval(estimate: float, draws: Array, jackknife: Array, level: float = 0.9
     bca_low, bca_high = np.quantile(draws, _bca_levels(estimate, draws, jackknife, tails))
     return Interval(
         estimate=float(estimate),
-        low=float(bca_low),
-        high=float(bca_high),
+        low=min(float(bca_low), float(estimate)),
+        high=max(float(bca_high), float(estimate)),
         percentile=(float(low), float(high)),
         standard_error=float(np.std(draws, ddof=1)) if len(draws) > 1 else 0.0,
         level=level,
+    )
+
+
+def stack(intervals: Sequence[Interval], shape: tuple[int, ...]) -> Interval:
+    """Return the intervals of many quantities as one of arrays of this shape."""
+
+    def column(name: str) -> Array:
+        return np.array([getattr(one, name) for one in intervals], dtype=np.float64).reshape(shape)
+
+    ends = np.array([one.percentile for one in intervals], dtype=np.float64).reshape(-1, 2)
+    return Interval(
+        estimate=column("estimate"),
+        low=column("low"),
+        high=column("high"),
+        percentile=(ends[:, 0].reshape(shape), ends[:, 1].reshape(shape)),
+        standard_error=column("standard_error"),
+        level=intervals[0].level,
     )
 
 

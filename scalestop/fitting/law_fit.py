@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from scalestop.errors import InputError
 from scalestop.fitting.diagnostics import Diagnostics
-from scalestop.fitting.intervals import Interval, interval
+from scalestop.fitting.intervals import POINT_FIT, Interval, interval, stack
 from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import ScalingLaw
 from scalestop.laws.base import Floats
+from scalestop.laws.checks import positive_array
+
+
+_POINTS_AT_ONCE = 256
+"""Models whose loss by every draw is held at one time."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,11 @@ class OptimumIntervals:
 
 @dataclass(frozen=True)
 class LossPrediction:
-    """The loss expected of a model, with intervals."""
+    """The loss expected of a model, with intervals; of several models, arrays of their shape."""
 
     loss: Interval
     """The law's own loss, nats per token: how well the runs pin down the law."""
-    new_run: tuple[float, float]
+    new_run: tuple[Any, Any]
     """Where the loss of one new run will lie: the law's uncertainty and a run's own scatter together."""
     warnings: tuple[str, ...] = ()
     """How far outside the fitted runs this is."""
@@ -76,7 +82,7 @@ class LawFit:
         """
         best = self.law.optimal(flops)
         at = float(best.num_params), float(best.num_tokens)
-        outside = self.law.info.valid.outside(num_params=at[0], num_tokens=at[1], flops=flops)
+        outside = self._outside(np.array(at[:1]), np.array(at[1:]))
         return OptimumIntervals(
             flops=flops,
             num_params=self.interval_of(lambda law: law.optimal(flops).num_params, level),
@@ -86,32 +92,76 @@ class LawFit:
         )
 
     def predict(
-        self, num_params: float, num_tokens: float, level: float | None = None, *, unique_tokens: float | None = None
+        self, num_params: Any, num_tokens: Any, level: float | None = None, *, unique_tokens: Any = None
     ) -> LossPrediction:
         """Return the loss of a model, with the law's interval and that of one new run.
 
         Args:
-            num_params: N, counted as the runs count it.
-            num_tokens: D.
+            num_params: N, counted as the runs count it: a number, or an array.
+            num_tokens: D: a number, or an array. The two broadcast, and every number of the answer has their shape.
             level: Share of the distribution inside; the fit's own if None.
-            unique_tokens: Distinct tokens among them; only method `repeated` knows what that means.
+            unique_tokens: Distinct tokens among them; only method `repeated` knows what that means. Broadcasts too.
 
         Raises:
-            InputError: If the law predicts no loss.
+            InputError: If the law predicts no loss, a number is not positive, or a level is asked of a point fit.
         """
-        level = self.options.level if level is None else level
-        extra = {"unique_tokens": unique_tokens} if self.method == "repeated" else {}
+        level = self._level(level)
+        given = [positive_array("num_params", num_params), positive_array("num_tokens", num_tokens)]
+        if self.method == "repeated" and unique_tokens is not None:
+            given.append(positive_array("unique_tokens", unique_tokens))
+        try:
+            columns = np.broadcast_arrays(*given)
+        except ValueError:
+            shapes = ", ".join(str(column.shape) for column in given)
+            raise InputError(f"num_params: N and D must broadcast against each other; got shapes {shapes}") from None
+        shape = columns[0].shape
+        points = np.stack([column.ravel() for column in columns], axis=1)
+        if not len(points):
+            raise InputError("num_params: no model is given; give at least one N and D")
+        intervals, ends = [], []
+        for i in range(0, len(points), _POINTS_AT_ONCE):
+            for estimate, draws, jackknife in zip(*self._losses(points[i : i + _POINTS_AT_ONCE]), strict=True):
+                intervals.append(interval(float(estimate), draws, jackknife, level))
+                ends.append(self._new_run(draws, level))
+        new_runs = np.array(ends)
+        outside = self._outside(points[:, 0], points[:, 1])
+        if not shape:
+            return LossPrediction(intervals[0], (float(new_runs[0, 0]), float(new_runs[0, 1])), outside)
+        low, high = new_runs.T
+        return LossPrediction(stack(intervals, shape), (low.reshape(shape), high.reshape(shape)), outside)
 
-        def loss_of(law: Any) -> Any:
-            return law.loss(num_params, num_tokens, **extra)
+    def _losses(self, points: Array) -> tuple[Array, Array, Array]:
+        """Return the loss at points (P, 2 or 3) by the law (P,), by each draw (P, M), with each run left out (P, G)."""
 
-        losses = np.asarray(loss_of(self.raw.law_of(self.raw.draws, self.law.info)))
-        assert self.law.uncertainty is not None
-        new_run = self.law.uncertainty.of_new_run(losses, level)
-        outside = self.law.info.valid.outside(
-            num_params=num_params, num_tokens=num_tokens, flops=6 * num_params * num_tokens
-        )
-        return LossPrediction(self.interval_of(loss_of, level), new_run, outside)
+        def loss_of(constants: Array) -> Array:
+            law: Any = self.raw.law_of(constants, self.law.info)
+            n, d, *rest = (column[:, None] for column in points.T)
+            extra = {"unique_tokens": rest[0] if rest else None} if self.method == "repeated" else {}
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                # refits to runs that hardly determine a law may end where it overflows
+                return np.broadcast_to(law.loss(n, d, **extra), (len(points), len(constants)))
+
+        return loss_of(self.raw.estimate[None, :])[:, 0], loss_of(self.raw.draws), loss_of(self.raw.jackknife)
+
+    def _new_run(self, losses: Array, level: float) -> tuple[float, float]:
+        return (np.nan, np.nan) if self.law.uncertainty is None else self.law.uncertainty.of_new_run(losses, level)
+
+    def _outside(self, num_params: Array, num_tokens: Array) -> tuple[str, ...]:
+        """Return how far outside the fitted runs the outermost of these are, and whether intervals are missing."""
+        flops = 6 * num_params * num_tokens
+        lines = [
+            line
+            for end in (np.min, np.max)
+            for line in self.law.info.valid.outside(
+                num_params=float(end(num_params)), num_tokens=float(end(num_tokens)), flops=float(end(flops))
+            )
+        ]
+        return (*dict.fromkeys(lines), *(() if len(self.raw.draws) else (POINT_FIT,)))
+
+    def _level(self, level: float | None) -> float:
+        if level is not None and not len(self.raw.draws):
+            raise InputError(f"level: {POINT_FIT}")
+        return self.options.level if level is None else level
 
     def interval_of(self, quantity: Callable[[Any], Any], level: float | None = None) -> Interval:
         """Return the intervals of any quantity of the law.
@@ -119,15 +169,18 @@ class LawFit:
         Args:
             quantity: Takes a law (whose constants may be arrays of draws), returns a number (or an array).
             level: Share of the distribution inside; the fit's own if None.
+
+        Raises:
+            InputError: If a level is asked of a point fit.
         """
-        info = self.law.info
+        info, level = self.law.info, self._level(level)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             # refits to runs that hardly determine a law may end where it overflows
             estimate, draws, jackknife = (
                 np.asarray(quantity(self.raw.law_of(constants, info)), dtype=np.float64)
                 for constants in (self.raw.estimate[None, :], self.raw.draws, self.raw.jackknife)
             )
-        return interval(float(estimate[0]), draws, jackknife, self.options.level if level is None else level)
+        return interval(float(estimate[0]), draws, jackknife, level)
 
 
 def exponent(law: ScalingLaw, table: RunTable) -> Array:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scalestop.errors import InputError
 from scalestop.laws.base import ScalingLaw, law_from_dict
+from scalestop.laws.isoflop import IsoFLOPLaw
 from scalestop.laws.kaplan import KaplanLaw
 from scalestop.laws.parametric import ParametricLaw
 from scalestop.laws.power import PowerLawAllocation
@@ -19,7 +20,7 @@ from scalestop.laws.repeated import DataConstrainedLaw
 DEFAULT_LAW = "besiroglu"
 
 KINDS: dict[str, type[ScalingLaw]] = {
-    cls.kind: cls for cls in (ParametricLaw, KaplanLaw, PowerLawAllocation, DataConstrainedLaw)
+    cls.kind: cls for cls in (ParametricLaw, KaplanLaw, PowerLawAllocation, DataConstrainedLaw, IsoFLOPLaw)
 }
 
 

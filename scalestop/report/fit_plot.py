@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scalestop.fitting.methods.budgets import IsoFLOP, group_by_budget
 from scalestop.fitting.methods.envelope import Envelope
-from scalestop.fitting.methods.isoflop import IsoFLOP, group_by_budget
 from scalestop.units import human_count, human_flops
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def plot_fit(fit: LawFit, path: str | Path | None = None) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
     colours = _Colours(6 * fit.table.params * fit.table.tokens)
-    if fit.law.has_loss:
+    if fit.law.has_loss and fit.method != "isoflop":
         _isoflop_curves(axes[0, 0], fit, colours)
         _size_curves(axes[0, 1], fit)
     elif isinstance(fit.raw.detail, Envelope):

@@ -8,6 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from scalestop.fitting.intervals import Interval
 from scalestop.fitting.law_fit import LawFit
 from scalestop.laws import get_law
 from scalestop.units import human_count, human_flops
@@ -33,7 +34,8 @@ def constants_table(fit: LawFit) -> Table:
         table.add_column("published", justify="right")
         table.caption = f"published: {where}"
     for name, found in fit.intervals.items():
-        row = [name, f"{found.estimate:.5g}", f"{found.low:.4g} to {found.high:.4g}", f"{found.standard_error:.3g}"]
+        row = [name, f"{found.estimate:.5g}"]
+        row += ["", ""] if found.is_point else [f"{found.low:.4g} to {found.high:.4g}", f"{found.standard_error:.3g}"]
         if published:
             row.append(f"{published[name]:.5g}" if name in published else "")
         table.add_row(*row)
@@ -67,10 +69,14 @@ def optimum_table(fit: LawFit) -> Table:
         table.add_row(
             human_flops(high * factor).removesuffix(" FLOPs"),
             human_count(n.estimate),
-            f"{human_count(n.low)} - {human_count(n.high)}",
+            _ends(n),
             human_count(d.estimate),
-            f"{human_count(d.low)} - {human_count(d.high)}",
+            _ends(d),
             f"{d.estimate / n.estimate:.3g}",
             "" if best.loss is None else f"{best.loss.estimate:.3f}",
         )
     return table
+
+
+def _ends(found: Interval) -> str:
+    return "" if found.is_point else f"{human_count(found.low)} - {human_count(found.high)}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scalestop.errors import InputError
-from scalestop.fitting.methods.isoflop import NAMES, power_law
+from scalestop.fitting.methods.frontier import power_law
+from scalestop.fitting.methods.isoflop import NAMES
 from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals, in_chunks
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.solve.resample import bootstrap_counts, leave_one_out

@@ -2,89 +2,111 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalestop.errors import InputError
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals, in_chunks
+from scalestop.fitting.methods.budgets import (
+    MIN_RUNS,
+    SAME_BUDGET,
+    WINDOW,
+    IsoFLOP,
+    find_budgets,
+    fit_budget,
+    parabola,
+)
+from scalestop.fitting.methods.frontier import loss_frontier, power_law, steepness
+from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals
+from scalestop.fitting.methods.resampled import resample
 from scalestop.fitting.solve.newton import Array
-from scalestop.fitting.solve.resample import bootstrap_counts, leave_one_out
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import PowerLawAllocation
+from scalestop.laws.isoflop import IsoFLOPLaw, isoflop_loss
 
 NAMES = ("k_N", "a")
+LOSS_NAMES = ("k_N", "a", "E", "K", "gamma", "kappa")
 
-SAME_BUDGET = 1.3
-"""Runs within this factor of compute count as one budget."""
-
-MIN_RUNS = 4
-"""Runs that a parabola needs: three would leave nothing to judge it by."""
-
-WIDE = 4.0
-"""A grid reaching further than this factor from its minimum is no parabola any more."""
+LOSS_BUDGETS = 4
+"""Budgets with a minimum from which a frontier of the loss can be told: three would leave nothing to judge it by."""
 
 
 @dataclass(frozen=True)
-class IsoFLOP:
-    """Runs of one budget, and the parabola through them."""
+class _Budgets:
+    """The budgets that have a minimum, as the refits need them."""
 
-    flops: float
-    """Geometric mean of the runs' 6·N·D, FLOPs."""
-    rows: tuple[int, ...] = field(repr=False)
-    """Rows of the table."""
-    best_params: float | None
-    """N at the minimum; None where it was refused."""
-    best_loss: float | None
-    """Loss there, nats per token."""
-    coefficients: tuple[float, float, float]
-    """c0, c1, c2 of loss = c0 + c1·x + c2·x^2, x = log(N / `centre`)."""
-    centre: float
-    """Geometric mean of the runs' N."""
-    refused: str = ""
-    """Why there is no minimum; empty if there is one."""
+    table: RunTable
+    groups: tuple[IsoFLOP, ...]
 
-    def loss_at(self, num_params: Array) -> Array:
-        """Return the parabola at these N."""
-        x = np.log(np.asarray(num_params) / self.centre)
-        return np.asarray(np.polynomial.polynomial.polyval(x, self.coefficients))
+    @property
+    def flops(self) -> Array:
+        """Compute of each, shape (groups,)."""
+        return np.array([group.flops for group in self.groups])
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The constants that so many budgets give."""
+        return LOSS_NAMES if len(self.groups) >= LOSS_BUDGETS else NAMES
 
-def group_by_budget(flops: Array, tolerance: float = SAME_BUDGET) -> tuple[list[NDArray[np.int_]], NDArray[np.int_]]:
-    """Put runs of like compute together: the fullest window of width `tolerance` first, then the next.
+    def minima(self, weights: Array) -> Array:
+        """Return log N, loss and curvature at each minimum, shape (M, 3·groups), NaN where there is none."""
+        parts = []
+        for group in self.groups:
+            rows = np.array(group.window)
+            log_n = np.log(self.table.params[rows])
+            coefficients, centre = parabola(log_n, self.table.loss[rows], weights[:, rows])
+            with np.errstate(invalid="ignore", divide="ignore"):
+                c0, c1, c2 = coefficients.T
+                at = centre - c1 / (2 * c2)
+                # a refit may put it a little beyond the window, not anywhere
+                good = (c2 > 0) & (np.abs(at - (log_n.min() + log_n.max()) / 2) < np.ptp(log_n))
+                found = np.stack([at, c0 - c1**2 / (4 * c2), c2], axis=1)
+            parts.append(np.where(good[:, None], found, np.nan))
+        return np.concatenate(parts, axis=1)
 
-    Args:
-        flops: Compute of each run, shape (R,).
-        tolerance: Largest over smallest compute within a group.
+    def constants(self, minima: Array) -> Array:
+        """Return the constants, shape (M, p), of minima (M, 3·groups)."""
+        at, depth, curvature = (minima[:, i::3] for i in range(3))
+        allocation = power_law(self.flops, np.exp(at))
+        if self.names == NAMES:
+            return allocation
+        frontier = loss_frontier(self.flops, depth)
+        return np.column_stack([allocation, frontier, steepness(depth, curvature, frontier[:, 0])])
 
-    Returns:
-        The groups' rows, by compute, and the rows that are in no group of at least `MIN_RUNS`.
-    """
-    order = np.argsort(flops, kind="stable")
-    log_c = np.log(flops[order])
-    free = np.ones(len(order), dtype=bool)
-    groups = []
-    while free.any():
-        left = np.flatnonzero(free)
-        end = np.searchsorted(log_c[left], log_c[left] + np.log(tolerance), side="right")
-        sizes = end - np.arange(len(left))
-        # of windows equally full, the narrowest
-        width = log_c[left[end - 1]] - log_c[left]
-        first = int(np.lexsort((width, -sizes))[0])
-        if sizes[first] < MIN_RUNS:
-            break
-        members = left[first : end[first]]
-        free[members] = False
-        groups.append(np.sort(order[members]))
-    groups.sort(key=lambda rows: float(flops[rows].mean()))
-    return groups, np.sort(order[free])
+    def widen(self, draws: Array, estimate: Array) -> Array:
+        """Return drawn minima as far from the estimate as the budgets themselves say.
+
+        Reweighted least squares scatter too little, as three constants were fitted to each window: by
+        sqrt(n / (n - 3)). And where the minima lie further off their power laws than their own draws, all are widened
+        by the root of the reduced chi square, the Particle Data Group's scale factor (Navas et al. 2024, eq. 5.14).
+        """
+        runs = np.array([len(set(self.table.groups[list(group.window)])) for group in self.groups])
+        spread = (draws - estimate) * np.repeat(np.sqrt(runs / np.maximum(runs - 3, 1)), 3)
+        flops, count = self.flops, len(self.groups)
+        allocation = power_law(flops, np.exp(estimate[:, 0::3]))
+        fitted = [np.log(allocation[:, :1]) + allocation[:, 1:] * np.log(flops)]
+        if self.names == LOSS_NAMES:
+            E, K, gamma = loss_frontier(flops, estimate[:, 1::3]).T[:, :, None]
+            fitted.append(E + K * flops**-gamma)
+        for i, line in enumerate(fitted):
+            free = count - (2, 3)[i]
+            if free > 0:
+                error = np.maximum(np.nanstd(spread[:, i::3], axis=0), 1e-12 * np.abs(line[0]))
+                square = float((((estimate[0, i::3] - line[0]) / error) ** 2).sum()) / free
+                spread[:, i::3] *= np.sqrt(max(square, 1.0))
+        return estimate + spread
 
 
 def fit_isoflop(table: RunTable, options: FitOptions) -> MethodFit:
-    """Fit a parabola in log N to each budget, and N_opt = k_N·C^a through the minima.
+    """Fit a parabola in log N to each budget around its minimum, and N_opt = k_N·C^a through the minima.
 
-    Runs are drawn within their budget in the bootstrap, so that no budget vanishes.
+    From four budgets on the loss is fitted too: E + K·C^-gamma through the depths of the minima, and one steepness of
+    their sides; see `IsoFLOPLaw`.
+
+    The intervals come from reweighting whole runs, each by an exponential variate (the Bayesian bootstrap, Rubin 1981):
+    a run read at several budgets is one run at all of them, and no budget ever runs out of sizes, as it would were
+    runs drawn. `_Budgets.widen` says what is added.
 
     Args:
         table: The runs.
@@ -94,139 +116,81 @@ def fit_isoflop(table: RunTable, options: FitOptions) -> MethodFit:
         InputError: If fewer than two budgets have a minimum; each refused one is named with its reason.
     """
     options.refuse("isoflop", "tied", "irreducible", "fitted_scale", "delta")
-    rows, outside = group_by_budget(6 * table.params * table.tokens)
-    groups = [_group(table, members) for members in rows]
-    kept = [i for i, group in enumerate(groups) if not group.refused]
+    rows, outside = find_budgets(6 * table.params * table.tokens)
+    groups = tuple(fit_budget(table, members) for members in rows)
+    budgets = _Budgets(table, tuple(group for group in groups if not group.refused))
     refusals = [
         f"{group.flops:.3g} FLOPs ({len(group.rows)} runs): {group.refused}" for group in groups if group.refused
     ]
-    if len(kept) < 2:
+    if len(budgets.groups) < 2:
         why = "; ".join(refusals) or f"no {MIN_RUNS} runs lie within x{SAME_BUDGET:g} of one compute"
         raise InputError(
-            f"records: isoflop needs two budgets with a minimum, got {len(kept)}: {why}. Add sizes on both sides of "
-            f"each minimum, or use method='parametric', which needs no budgets in common"
+            f"records: isoflop needs two budgets with a minimum, got {len(budgets.groups)}: {why}. Add sizes on both "
+            f"sides of each minimum, or use method='parametric', which needs no budgets in common"
         )
-    flops = np.array([groups[i].flops for i in kept])
-    minima = np.array([[groups[i].best_params or np.nan for i in kept]])
-    estimate = power_law(flops, minima)[0]
-
-    if not np.all(np.isfinite(estimate)):
-        shown = ", ".join(f"{n:.3g} at {c:.3g}" for n, c in zip(minima[0], flops, strict=True))
+    minima = budgets.minima(table.weight[None, :])
+    estimate = budgets.constants(minima)[0]
+    if not np.all(np.isfinite(estimate[:2])):
+        shown = ", ".join(f"{group.best_params:.3g} at {group.flops:.3g}" for group in budgets.groups)
         raise InputError(
             f"records: the best size does not grow with compute (N {shown} FLOPs), so there is no power law; add "
             f"budgets and sizes, or use method='parametric'"
         )
 
     def refit(counts: Array) -> Array:
-        weights = counts * table.weight
-        return power_law(flops, np.stack([_minima(table, rows[i], weights) for i in kept], axis=1))
+        return budgets.minima(counts * table.weight)
 
-    label = np.full(len(table), len(rows))
-    for i, members in enumerate(rows):
-        label[members] = i
-    counts = bootstrap_counts(table.groups, options.bootstrap, options.seed, strata=label)
-    draws = in_chunks(refit, counts, options.progress)
-    usable = np.isfinite(draws).all(axis=1)
-    if usable.mean() < 0.5 or usable.sum() < 20:
+    again = resample(refit, minima[0], table, options, counts=_run_weights(table, options))
+    drawn = budgets.constants(budgets.widen(again.draws, minima))
+    usable = np.isfinite(drawn).all(axis=1)
+    if options.bootstrap and (usable.mean() < 0.5 or usable.sum() < 20):
         raise InputError(
             f"records: in {1 - usable.mean():.0%} of the bootstrap samples fewer than two budgets have a minimum, so "
             f"the minima hang on single runs; add runs, or use method='parametric'"
         )
-    jackknife = refit(leave_one_out(table.groups))
-    jackknife = np.where(np.isfinite(jackknife), jackknife, estimate)
-    members = np.concatenate([rows[i] for i in kept])
-    predicted = np.concatenate([groups[i].loss_at(table.params[rows[i]]) for i in kept])
-    part = table.take(members)
-    return MethodFit(
-        law_class=PowerLawAllocation,
-        names=NAMES,
-        estimate=estimate,
-        draws=draws[usable],
-        jackknife=jackknife,
-        objective=float(((part.loss - predicted) ** 2).sum()),
-        num_free=3 * len(kept),
-        residuals=Residuals(part.params, part.tokens, part.loss, predicted, part.run),
-        findings=_findings(table, groups, refusals, outside, 1 - float(usable.mean())),
-        notes=(f"{len(kept)} IsoFLOP minima, {flops.min():.3g} to {flops.max():.3g} FLOPs.",),
-        detail=tuple(groups),
-    )
-
-
-def _group(table: RunTable, rows: NDArray[np.int_]) -> IsoFLOP:
-    log_n = np.log(table.params[rows])
-    coefficients, centre = _parabola(log_n, table.loss[rows], table.weight[rows][None, :])
-    c0, c1, c2 = coefficients[0]
-    flops = float(np.exp(np.log(6 * table.params[rows] * table.tokens[rows]).mean()))
-    refused, best, loss = "", None, None
-    if len(np.unique(np.round(log_n, 6))) < MIN_RUNS:
-        refused = f"fewer than {MIN_RUNS} different sizes"
-    elif not c2 > 0:
-        refused = "the loss curves downwards in log N, so it has a maximum, not a minimum"
+    window = np.concatenate([group.window for group in budgets.groups]).astype(int)
+    part = table.take(window)
+    if budgets.names == LOSS_NAMES:
+        predicted = np.asarray(isoflop_loss(part.params, part.tokens, *estimate))
     else:
-        log_best = centre - c1 / (2 * c2)
-        best, loss = float(np.exp(log_best)), float(c0 - c1**2 / (4 * c2))
-        if not log_n.min() < log_best < log_n.max():
-            side = "smallest" if log_best <= log_n.min() else "largest"
-            refused = (
-                f"the minimum (N = {best:.3g}) lies beyond the {side} size "
-                f"({np.exp(log_n.min()):.3g} to {np.exp(log_n.max()):.3g})"
-            )
-            best = loss = None
-    return IsoFLOP(
-        flops=flops,
-        rows=tuple(int(r) for r in rows),
-        best_params=best,
-        best_loss=loss,
-        coefficients=(float(c0), float(c1), float(c2)),
-        centre=float(np.exp(centre)),
-        refused=refused,
+        predicted = np.concatenate([group.loss_at(table.params[list(group.window)]) for group in budgets.groups])
+    lost = 1 - float(usable.mean()) if len(usable) else 0.0
+    return MethodFit(
+        law_class=IsoFLOPLaw if budgets.names == LOSS_NAMES else PowerLawAllocation,
+        names=budgets.names,
+        estimate=estimate,
+        draws=drawn[usable],
+        jackknife=_or_estimate(budgets.constants(again.jackknife), estimate),
+        alone=_or_estimate(budgets.constants(again.alone), estimate),
+        left_out=again.left_out,
+        objective=float(((part.loss - predicted) ** 2).sum()),
+        num_free=len(LOSS_NAMES) if budgets.names == LOSS_NAMES else 3 * len(budgets.groups),
+        residuals=Residuals(part.params, part.tokens, part.loss, predicted, part.run),
+        findings=_findings(table, groups, refusals, outside, lost),
+        notes=(
+            f"{len(budgets.groups)} IsoFLOP minima, {budgets.flops.min():.3g} to {budgets.flops.max():.3g} FLOPs; "
+            f"{len(window)} runs within about x{WINDOW:g} of them.",
+        ),
+        detail=groups,
     )
 
 
-def _parabola(log_n: Array, loss: Array, weights: Array) -> tuple[Array, float]:
-    """Return c0, c1, c2 by weighted least squares for each row of weights, shape (M, 3), and the centre of log N."""
-    centre = float(log_n.mean())
-    scale = float(log_n.std()) or 1.0
-    powers = ((log_n - centre) / scale)[:, None] ** np.arange(3)
-    normal = np.einsum("mr,ri,rj->mij", weights, powers, powers)
-    target = np.einsum("mr,ri,r->mi", weights, powers, loss)
-    determined = np.linalg.cond(normal) < 1e10
-    solved = np.full((len(weights), 3), np.nan)
-    if determined.any():
-        solved[determined] = np.linalg.solve(normal[determined], target[determined][:, :, None])[:, :, 0]
-    return solved / scale ** np.arange(3), centre
+def _run_weights(table: RunTable, options: FitOptions) -> Array:
+    """Return one exponential variate a run and draw, for each row, shape (M, R)."""
+    generator = np.random.default_rng(options.seed)
+    return generator.exponential(size=(options.bootstrap, len(table.group_names)))[:, table.groups]
 
 
-def _minima(table: RunTable, rows: NDArray[np.int_], weights: Array) -> Array:
-    """Return N at the minimum for each weighting, shape (M,); NaN where it would be refused."""
-    log_n = np.log(table.params[rows])
-    coefficients, centre = _parabola(log_n, table.loss[rows], weights[:, rows])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        log_best = centre - coefficients[:, 1] / (2 * coefficients[:, 2])
-        good = (coefficients[:, 2] > 0) & (log_best > log_n.min()) & (log_best < log_n.max())
-    return np.where(good, np.exp(np.where(good, log_best, 0.0)), np.nan)
-
-
-def power_law(flops: Array, minima: Array) -> Array:
-    """Fit log N = log k + a·log C to each row of minima (M, groups), leaving out NaN; shape (M, 2), NaN under two."""
-    present = np.isfinite(minima)
-    count = present.sum(axis=1)
-    x = np.where(present, np.log(flops), 0.0)
-    y = np.where(present, np.log(np.where(present, minima, 1.0)), 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_x, mean_y = x.sum(axis=1) / count, y.sum(axis=1) / count
-        dx = np.where(present, x - mean_x[:, None], 0.0)
-        slope = (dx * y).sum(axis=1) / (dx * dx).sum(axis=1)
-        k = np.exp(mean_y - slope * mean_x)
-    # an allocation grows with compute; a refit that shrinks is as unusable as one with a single minimum
-    good = (count >= 2) & (slope > 0)
-    return np.where(good[:, None], np.column_stack([k, slope]), np.nan)
+def _or_estimate(constants: Array, estimate: Array) -> Array:
+    """Return refits, with the estimate in place of those that failed."""
+    return np.where(np.isfinite(constants), constants, estimate)
 
 
 def _findings(
-    table: RunTable, groups: list[IsoFLOP], refusals: list[str], outside: NDArray[np.int_], lost: float
+    table: RunTable, groups: tuple[IsoFLOP, ...], refusals: list[str], outside: NDArray[np.int_], lost: float
 ) -> tuple[Finding, ...]:
     found = [Finding("isoflop-refused", "warning", f"Budget refused, {refusal}.") for refusal in refusals]
+    kept = [group for group in groups if group.best_params is not None]
     if len(outside):
         found.append(
             Finding(
@@ -235,13 +199,21 @@ def _findings(
                 f"{len(outside)} of {len(table)} runs share their compute with too few others and were left out.",
             )
         )
+    far = sum(len(group.rows) - len(group.window) for group in kept)
+    if far:
+        found.append(
+            Finding(
+                "isoflop-window",
+                "note",
+                f"{far} of {sum(len(group.rows) for group in kept)} runs lie further than x{WINDOW:g} from their "
+                f"budget's minimum, where the true curve is no parabola, and were left out.",
+            )
+        )
     biased = []
-    for group in groups:
-        if group.best_params is None:
-            continue
-        sizes = table.params[list(group.rows)]
+    for group in kept:
+        sizes = table.params[list(group.window)]
         below, above = group.best_params / sizes.min(), sizes.max() / group.best_params
-        if max(below, above) > WIDE:
+        if max(below, above) > 1.5 * WINDOW:
             biased.append(f"{group.flops:.3g} FLOPs reaches x{below:.2g} below and x{above:.2g} above its minimum")
         elif max(below, above) > 2.5 * min(below, above):
             biased.append(f"{group.flops:.3g} FLOPs is off-centre, x{below:.2g} below and x{above:.2g} above")
@@ -251,9 +223,17 @@ def _findings(
             Finding(
                 "isoflop-biased",
                 "warning",
-                f"{len(biased)} of {len(groups)} grids are wider than x{WIDE:g} around their minimum or off-centre, "
-                f"where the true curve is no parabola and the minimum comes out biased: {shown}. method='parametric' "
-                f"on the same runs has no such bias.",
+                f"{len(biased)} of {len(groups)} grids have too few sizes near their minimum, or are off-centre, and "
+                f"the minimum of the parabola comes out biased: {shown}. method='parametric' on the same runs has no "
+                f"such bias.",
+            )
+        )
+    if len(kept) < LOSS_BUDGETS:
+        found.append(
+            Finding(
+                "isoflop-no-loss",
+                "note",
+                f"{len(kept)} budgets have a minimum; from {LOSS_BUDGETS} on the law forecasts the loss too.",
             )
         )
     if lost > 0.01:
@@ -261,8 +241,8 @@ def _findings(
             Finding(
                 "isoflop-lost",
                 "warning",
-                f"{lost:.0%} of the bootstrap samples had fewer than two minima and were left out of the intervals, "
-                f"which are too narrow by that much.",
+                f"{lost:.0%} of the bootstrap samples had too few minima and were left out of the intervals, which are "
+                f"too narrow by that much.",
             )
         )
     return tuple(found)

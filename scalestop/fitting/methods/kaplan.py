@@ -8,10 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from scalestop.errors import InputError
-from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals, in_chunks
+from scalestop.fitting.methods.enough import require_spread
+from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
+from scalestop.fitting.methods.resampled import resample
 from scalestop.fitting.solve.newton import Array, Bounds
 from scalestop.fitting.solve.numeric import NumericProblem
-from scalestop.fitting.solve.resample import bootstrap_counts, leave_one_out
 from scalestop.fitting.solve.surface import HUBER_DELTA
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import KaplanLaw
@@ -120,11 +121,12 @@ def fit_kaplan(table: RunTable, options: FitOptions) -> MethodFit:
         options: `delta` applies.
 
     Raises:
-        InputError: If there are fewer than five runs.
+        InputError: If there are fewer than five runs, or they are of too few sizes, token counts or budgets.
     """
     options.refuse("kaplan", "tied", "irreducible", "fitted_scale")
     if len(table) < 5:
         raise InputError(f"records: four constants need at least 5 runs; got {len(table)}. Add runs.")
+    require_spread(table)
     problem = KaplanProblem(table.params, table.tokens, table.loss, options.delta)
     best = problem.fit(table.weight)
     start = best.theta[0]
@@ -132,14 +134,17 @@ def fit_kaplan(table: RunTable, options: FitOptions) -> MethodFit:
     def refit(counts: Array) -> Array:
         return allocation_of(problem.refit(counts * table.weight, start).theta)
 
-    draws = in_chunks(refit, bootstrap_counts(table.groups, options.bootstrap, options.seed), options.progress, 128)
+    estimate = allocation_of(best.theta)[0]
+    again = resample(refit, estimate, table, options, chunk=128)
     predicted = np.asarray(kaplan_loss(table.params, table.tokens, *start))
     return MethodFit(
         law_class=KaplanLaw,
         names=NAMES,
-        estimate=allocation_of(best.theta)[0],
-        draws=draws,
-        jackknife=refit(leave_one_out(table.groups)),
+        estimate=estimate,
+        draws=again.draws,
+        jackknife=again.jackknife,
+        alone=again.alone,
+        left_out=again.left_out,
         objective=float(best.value[0]),
         num_free=4,
         residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),

@@ -35,7 +35,7 @@ class FitOptions:
     """How to fit. What a method has no use for, it refuses."""
 
     bootstrap: int = 1000
-    """Bootstrap refits."""
+    """Bootstrap refits; 0 for a point fit, without intervals."""
     seed: int = 0
     """Seed of the bootstrap."""
     level: float = 0.9
@@ -51,10 +51,11 @@ class FitOptions:
     progress: Progress | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.bootstrap, bool) or not isinstance(self.bootstrap, int) or self.bootstrap < 20:
+        whole = isinstance(self.bootstrap, int) and not isinstance(self.bootstrap, bool)
+        if not whole or (self.bootstrap < 20 and self.bootstrap != 0):
             raise InputError(
                 f"bootstrap: must be a whole number of at least 20, so that tails exist; got {self.bootstrap!r}. "
-                f"Use 1000 for intervals, 4000 for standard errors to 1 %"
+                f"Use 1000 for intervals, 4000 for standard errors to 1 %, 0 for a point fit without intervals"
             )
         if not 0 < self.level < 1:
             raise InputError(f"level: must lie between 0 and 1, such as 0.9; got {self.level!r}")
@@ -124,7 +125,10 @@ class MethodFit:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Constants that were given."""
     left_out: tuple[str, ...] = ()
-    """The run that each row of `jackknife` leaves out; empty where those are all runs of the table, by name."""
+    """The run that each row of `alone`, or else of `jackknife`, leaves out; empty where those are all runs of the
+    table, by name."""
+    alone: Array | None = None
+    """Refits with one run left out, where `jackknife` leaves out blocks of runs; None where it has single runs."""
     detail: Any = None
     """What only this method has, such as the isoFLOP groups."""
 
@@ -133,10 +137,14 @@ class MethodFit:
         """The runs' log residuals, as wide as new runs would scatter."""
         # a fit runs closer to its own runs than to new ones, by the constants it had to play with
         runs = len(self.residuals.measured)
-        return self.residuals.log_ratio * np.sqrt(runs / max(runs - self.num_free, 1))
+        scatter = self.residuals.log_ratio * np.sqrt(runs / max(runs - self.num_free, 1))
+        if runs <= SAVED_SCATTER:
+            return scatter
+        return np.quantile(scatter, (np.arange(SAVED_SCATTER) + 0.5) / SAVED_SCATTER)
 
     def law(self, info: LawInfo, table: RunTable, method: str, intervals: Mapping[str, tuple[float, float]]) -> Any:
-        """Return the fitted law with its draws, and with its runs' scatter if it predicts their loss.
+        """Return the fitted law with its draws, and with its runs' scatter if it predicts their loss; without draws, a
+        law without any uncertainty.
 
         Args:
             info: Name, source, range, notes.
@@ -146,6 +154,8 @@ class MethodFit:
         """
         constants: dict[str, Any] = dict(zip(self.names, (float(v) for v in self.estimate), strict=True))
         law = self.law_class(info=info, **constants, **self.fixed)
+        if not len(self.draws):
+            return law
         uncertainty = Uncertainty(
             draws=storable(self.draws)[:SAVED_DRAWS],
             names=self.names,
@@ -180,6 +190,9 @@ def storable(draws: Array) -> Array:
 SAVED_DRAWS = 1000
 """Draws a law carries: enough for its 90 % intervals, and some 25 kB in its file."""
 
+SAVED_SCATTER = 1000
+"""Residuals a law carries; of more runs, that many quantiles of them."""
+
 
 def in_chunks(refit: Callable[[Array], Array], weights: Array, progress: Progress | None, chunk: int = 512) -> Array:
     """Refit to many weightings, telling `progress` after every chunk.
@@ -190,6 +203,8 @@ def in_chunks(refit: Callable[[Array], Array], weights: Array, progress: Progres
         progress: Told how many are done, of how many.
         chunk: Refits at a time.
     """
+    if not len(weights):
+        return refit(np.ones((1, weights.shape[1])))[:0]
     parts = []
     for i in range(0, len(weights), chunk):
         parts.append(refit(weights[i : i + chunk]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from scalestop.errors import InputError
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals, in_chunks
+from scalestop.fitting.methods.enough import require_spread
+from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals
+from scalestop.fitting.methods.resampled import resample
 from scalestop.fitting.solve.likelihood import fit_with_scale, refit_with_scale
 from scalestop.fitting.solve.newton import Array
-from scalestop.fitting.solve.resample import bootstrap_counts, leave_one_out
 from scalestop.fitting.solve.surface import NAMES
 from scalestop.fitting.solve.surface_fit import SurfaceProblem
 from scalestop.fitting.tables.table import RunTable
@@ -24,7 +25,8 @@ def fit_parametric(table: RunTable, options: FitOptions) -> MethodFit:
         options: `tied`, `irreducible`, `delta` and `fitted_scale` apply.
 
     Raises:
-        InputError: If the runs cannot determine the law: too few, or all of one size or one token count.
+        InputError: If the runs cannot determine the law: too few, or of too few sizes, token counts or
+            budgets.
     """
     problem = surface_problem(table, options)
     best = fit_with_scale(problem, table.weight) if options.fitted_scale else problem.fit(table.weight)
@@ -36,8 +38,7 @@ def fit_parametric(table: RunTable, options: FitOptions) -> MethodFit:
             return refit_with_scale(problem, weights, start).theta
         return problem.refit(weights, start).theta
 
-    draws = in_chunks(refit, bootstrap_counts(table.groups, options.bootstrap, options.seed), options.progress)
-    jackknife = refit(leave_one_out(table.groups))
+    again = resample(refit, start, table, options)
     predicted = np.asarray(parametric_loss(table.params, table.tokens, *start))
     findings = () if best.converged[0] else (_NOT_CONVERGED,)
     notes = []
@@ -49,8 +50,10 @@ def fit_parametric(table: RunTable, options: FitOptions) -> MethodFit:
         law_class=ParametricLaw,
         names=NAMES,
         estimate=start,
-        draws=draws,
-        jackknife=jackknife,
+        draws=again.draws,
+        jackknife=again.jackknife,
+        alone=again.alone,
+        left_out=again.left_out,
         objective=float(best.value[0]),
         num_free=problem.num_free,
         residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),
@@ -87,12 +90,7 @@ def surface_problem(table: RunTable, options: FitOptions) -> SurfaceProblem:
             f"records: {problem.num_free} constants need at least {need} runs; got {len(table)}. "
             f"Add runs, or hold some constants with tied=True or irreducible=..."
         )
-    for name, symbol, values in (("params", "N", table.params), ("tokens", "D", table.tokens)):
-        if len(np.unique(np.round(np.log(values), 3))) < 3:
-            raise InputError(
-                f"records: {symbol} takes fewer than three values ({np.min(values):.3g} to {np.max(values):.3g}), so "
-                f"the loss as a function of {name} is not determined; add runs of other {name}"
-            )
+    require_spread(table)
     least = float(table.loss.min())
     if options.irreducible is not None and options.irreducible >= least:
         raise InputError(f"irreducible: E = {options.irreducible:g} is not below the least loss measured, {least:.4g}")

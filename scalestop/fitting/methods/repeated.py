@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from scalestop.errors import InputError
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals, in_chunks
+from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.parametric import surface_problem
+from scalestop.fitting.methods.resampled import resample
 from scalestop.fitting.solve.newton import Array, Bounds
 from scalestop.fitting.solve.numeric import NumericProblem
-from scalestop.fitting.solve.resample import bootstrap_counts, leave_one_out
 from scalestop.fitting.solve.surface import NAMES as SURFACE_NAMES
 from scalestop.fitting.solve.surface_fit import SurfaceProblem
 from scalestop.fitting.tables.table import RunTable
@@ -118,18 +118,20 @@ def fit_repeated(table: RunTable, options: FitOptions) -> MethodFit:
     def refit(counts: Array) -> Array:
         return problem.refit(counts * table.weight, start).theta
 
-    draws = in_chunks(refit, bootstrap_counts(table.groups, options.bootstrap, options.seed), options.progress, 64)
+    again = resample(refit, start, table, options, chunk=64)
     predicted = np.asarray(repeated_loss(table.params, table.tokens, unique, *start))
     return MethodFit(
         law_class=DataConstrainedLaw,
         names=NAMES,
         estimate=start,
-        draws=draws,
-        jackknife=refit(leave_one_out(table.groups)),
+        draws=again.draws,
+        jackknife=again.jackknife,
+        alone=again.alone,
+        left_out=again.left_out,
         objective=float(best.value[0]),
         num_free=problem.num_free,
         residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),
-        findings=_half_life_findings(table, unique, start, draws),
+        findings=_half_life_findings(table, unique, start, again.draws),
         notes=("Set unique_tokens to your corpus's size: law.with_unique_tokens(...).",),
         detail=problem,
     )
@@ -146,6 +148,8 @@ def _first_guess(table: RunTable, options: FitOptions, surface: SurfaceProblem, 
 
 
 def _half_life_findings(table: RunTable, unique: Array, constants: Array, draws: Array) -> tuple[Finding, ...]:
+    if not len(draws):
+        return ()
     _, A, B, alpha, beta, r_d, r_n = constants
     warranted = np.exp((np.log(alpha * A / (beta * B)) + beta * np.log(unique)) / alpha)
     found = []

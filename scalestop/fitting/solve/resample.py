@@ -37,4 +37,9 @@ def bootstrap_counts(groups: NDArray[np.int_], draws: int, seed: int, strata: ND
 
 def leave_one_out(groups: NDArray[np.int_]) -> Array:
     """Return weights, shape (number of runs, R), that leave out each run in turn."""
-    return (groups[None, :] != np.arange(int(groups.max()) + 1)[:, None]).astype(np.float64)
+    return leave_out(groups, np.arange(int(groups.max()) + 1))
+
+
+def leave_out(groups: NDArray[np.int_], which: NDArray[np.int_]) -> Array:
+    """Return weights, shape (len(which), R), that leave out the rows of each of these groups in turn."""
+    return (groups[None, :] != which[:, None]).astype(np.float64)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from scalestop.errors import InputError
+from scalestop.fitting.tables.columns import Columns
 from scalestop.fitting.tables.logs import log_folders, read_log_folder
 from scalestop.fitting.tables.table import RunTable, table_of
 
@@ -18,7 +19,9 @@ Row: TypeAlias = tuple[str, int, Mapping[str, Any]]
 """Source, row number, values by column."""
 
 
-def read_runs(records: Any, *, loss: str = "loss") -> RunTable:
+def read_runs(
+    records: Any, *, loss: str = "loss", columns: Columns = None, keep: Iterable[str] = ()
+) -> RunTable:
     """Read runs from wherever they are.
 
     Args:
@@ -29,18 +32,24 @@ def read_runs(records: Any, *, loss: str = "loss") -> RunTable:
             a glob of those, such as `"runs/*/scalestop.json"`;
             a pandas DataFrame; a mapping of columns; or a list of run records, mappings, files or folders.
             Columns: `params` and `tokens` (counts), `loss` (nats per token), and where known `flops` (FLOPs),
-            `unique_tokens`, `run`, `seed`, `weight`, `held_out`. Without `tokens`, D is flops/(6·params).
-        loss: Name of the column, or of the logged metric, that holds the loss.
+            `unique_tokens`, `run`, `seed`, `weight`, `held_out`. Without `tokens`, D is flops/(6·params). Other usual
+            names serve as well (`columns.ALIASES`): N, D, C, n_params, train_tokens, val_loss, ...
+        loss: Name of the column, or of the logged metric, that holds the loss. `loss` takes, where no column is called
+            that, `final_loss`, then a validation loss, then a training loss.
+        columns: Which column means what, where its name does not say: `{"params": "n_active"}`, or the same as text,
+            `"params=n_active,tokens=seen"`.
+        keep: Columns that a sweep varies, besides the usual ones for learning rate and batch; see `best_rows`.
 
     Returns:
         The table. Rows that cannot be used are in its `bad_rows`, each with its reason.
 
     Raises:
-        InputError: If nothing is there, or nothing is usable.
+        InputError: If nothing is there, nothing is usable, or it is not clear which column means what; the message
+            lists the columns seen.
     """
     if isinstance(records, RunTable):
         return records
-    return table_of(_rows(records, loss), loss=loss)
+    return table_of(_rows(records, loss), loss=loss, columns=columns, keep=keep)
 
 
 def _rows(records: Any, loss: str) -> Iterator[Row]:

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from scalestop.errors import InputError
 from scalestop.fitting.solve.newton import Array
-
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "params": ("params", "num_params", "n_params", "parameters", "model_size"),
-    "tokens": ("tokens", "num_tokens", "n_tokens", "training_tokens"),
-    "loss": ("loss",),
-    "flops": ("flops", "training_flops", "training_flop", "compute"),
-    "unique_tokens": ("unique_tokens", "num_unique_tokens"),
-    "run": ("run", "run_id", "name"),
-    "seed": ("seed",),
-    "weight": ("weight",),
-    "n_counts": ("n_counts",),
-    "lr_decayed": ("lr_decayed",),
-    "held_out": ("held_out",),
-    "kept": ("kept",),
-    "curve": ("curve",),
-}
-"""Column names understood, without regard to case or spaces. Counts, FLOPs and nats per token; never millions."""
-
+from scalestop.fitting.tables.columns import ColumnReader, Columns, is_absent
 
 _NUMBERS = ("params", "tokens", "loss", "flops", "unique_tokens", "weight")
 _LABELS = ("run", "seed", "n_counts", "lr_decayed", "held_out", "curve", "origin")
@@ -96,6 +78,10 @@ class RunTable:
     """Rows left out, each with its reason."""
     sources: tuple[str, ...] = ()
     """Files read."""
+    settings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, repr=False)
+    """What a sweep varies, such as `lr` and `batch`: a value for each row, None where it has none."""
+    columns: tuple[str, ...] = field(default=(), repr=False)
+    """Names of all columns seen, for messages."""
 
     def __len__(self) -> int:
         return len(self.params)
@@ -116,15 +102,51 @@ class RunTable:
 
     @property
     def groups(self) -> np.ndarray:
-        """Number of the run that each row belongs to, 0 to the number of runs less 1, shape (R,)."""
-        return np.unique(np.array(self.run), return_inverse=True)[1]
+        """Number of the run that each row belongs to, 0 to the number of runs less 1, shape (R,).
+
+        A name that stands on rows of several N is no run's: each of its rows then counts as a run of its own.
+        """
+        return np.unique(self._run_labels(), return_inverse=True)[1]
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Name of each run, in the order of the numbers in `groups`."""
+        return tuple(map(str, np.unique(self._run_labels())))
+
+    def _run_labels(self) -> np.ndarray:
+        shared = self.shared_names
+        return np.array([origin if run in shared else run for run, origin in zip(self.run, self.origin, strict=True)])
+
+    @property
+    def shared_names(self) -> frozenset[str]:
+        """Names in `run` that stand on rows of several N, and so are no run's."""
+        labels, run = np.unique(np.array(self.run), return_inverse=True)
+        smallest, largest = np.full(len(labels), np.inf), np.zeros(len(labels))
+        np.minimum.at(smallest, run, self.params)
+        np.maximum.at(largest, run, self.params)
+        return frozenset(str(label) for label in labels[largest > smallest * 1.001])
+
+    @property
+    def copies(self) -> np.ndarray:
+        """Whether each row repeats an earlier one exactly: N, D, loss, seed, run and curve alike, shape (R,)."""
+        shared = self.shared_names
+        seen: set[tuple[Any, ...]] = set()
+        found = np.zeros(len(self), dtype=bool)
+        named = zip(self._named_runs(), self.seed, self.curve, strict=True)
+        for row, (run, seed, curve) in enumerate(named):
+            name = "" if run in shared else run
+            key = (self.params[row], self.tokens[row], self.loss[row], self.unique_tokens[row].tobytes(), name, seed, curve)
+            found[row] = key in seen
+            seen.add(key)
+        return found
 
     def take(self, keep: Sequence[int] | np.ndarray) -> RunTable:
         """Return the table of these rows, in this order."""
         index = np.arange(len(self))[np.asarray(keep)]
         values: dict[str, Any] = {name: getattr(self, name)[index] for name in _NUMBERS}
         values |= {name: tuple(getattr(self, name)[i] for i in index) for name in _LABELS}
-        return RunTable(**values, bad_rows=self.bad_rows, sources=self.sources)
+        settings = {name: tuple(column[i] for i in index) for name, column in self.settings.items()}
+        return replace(self, **values, settings=settings)
 
     def describe_row(self, row: int) -> str:
         """Return a row in words, for messages."""
@@ -132,59 +154,59 @@ class RunTable:
         return f"{label}: N = {self.params[row]:.3g}, D = {self.tokens[row]:.3g}, loss {self.loss[row]:.4g}"
 
 
-def table_of(rows: Iterable[tuple[str, int, Mapping[str, Any]]], *, loss: str = "loss") -> RunTable:
+def table_of(
+    rows: Iterable[tuple[str, int, Mapping[str, Any]]],
+    *,
+    loss: str = "loss",
+    columns: Columns = None,
+    keep: Iterable[str] = (),
+) -> RunTable:
     """Build a table from raw rows.
 
     Args:
         rows: (source, row number, values by column name) of each row.
         loss: The column that holds the loss.
+        columns: Which column means what, where the usual names do not say.
+        keep: Columns that a sweep varies, besides the usual ones.
 
     Returns:
         The usable rows, and those that were not with their reasons.
 
     Raises:
-        InputError: If two columns answer to one name, or no row is usable.
+        InputError: If two columns answer to one name, one that was asked for is not there, or no row is usable.
     """
+    reader = ColumnReader(columns, loss, keep)
     kept: list[dict[str, Any]] = []
     bad: list[BadRow] = []
     sources: dict[str, None] = {}
     for source, number, raw in rows:
         sources[source] = None
-        values = _canonical(raw, source, loss)
+        row = reader.read(raw, source)
         try:
-            kept.append(_clean(values, f"{source}, row {number}"))
+            kept.append(_clean(row, f"{source}, row {number}"))
         except InputError as error:
             bad.append(BadRow(source, number, str(error)))
     if not kept:
         shown = describe_bad_rows(bad) or "there are no rows at all"
-        raise InputError(f"records: no usable run: {shown}. A run needs params, tokens (or flops) and {loss}.")
+        raise InputError(
+            f"records: no usable run: {shown}. A run needs params, tokens (or flops) and {loss}; say which columns hold "
+            f"them with columns='params=...,tokens=...'. {reader.describe_seen()}"
+        )
+    reader.check()
 
     def column(name: str) -> Array:
         return np.array([row[name] for row in kept], dtype=np.float64)
 
-    columns: dict[str, Any] = {name: column(name) for name in _NUMBERS}
-    columns |= {name: tuple(row[name] for row in kept) for name in _LABELS}
-    return RunTable(**columns, bad_rows=tuple(bad), sources=tuple(sources))
-
-
-def _canonical(raw: Mapping[str, Any], source: str, loss: str) -> dict[str, Any]:
-    """Return the row under our own column names; other columns are left out."""
-    plain = {re.sub(r"[^a-z0-9]+", "_", str(name).strip().lower()).strip("_"): name for name in raw}
-    found: dict[str, Any] = {}
-    for name, aliases in ALIASES.items():
-        wanted = (re.sub(r"[^a-z0-9]+", "_", loss.lower()).strip("_"),) if name == "loss" else aliases
-        present = [plain[alias] for alias in wanted if alias in plain and not _absent(raw[plain[alias]])]
-        if len(present) > 1 and len({str(raw[p]) for p in present}) > 1:
-            names = " and ".join(repr(str(p)) for p in present)
-            raise InputError(f"{source}: columns {names} both give {name} and disagree; keep one of them")
-        if present:
-            found[name] = raw[present[0]]
-    return found
-
-
-def _absent(value: Any) -> bool:
-    # a run record's own `params` are its parameters by role; its N is `num_params`
-    return value is None or isinstance(value, Mapping) or (isinstance(value, str) and not value.strip())
+    values: dict[str, Any] = {name: column(name) for name in _NUMBERS}
+    values |= {name: tuple(row[name] for row in kept) for name in _LABELS}
+    varied = {name: tuple(row["settings"].get(name) for row in kept) for name in reader.settings}
+    return RunTable(
+        **values,
+        bad_rows=tuple(bad),
+        sources=tuple(sources),
+        settings={name: column for name, column in varied.items() if any(cell is not None for cell in column)},
+        columns=tuple(reader.seen),
+    )
 
 
 def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -213,18 +235,19 @@ def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         "unique_tokens": math.nan if unique is None else unique,
         "weight": 1.0 if weight is None else weight,
         "run": str(values["run"]) if values.get("run") not in (None, "") else origin,
-        "seed": None if seed is None or _absent(seed) or seed != seed else int(float(seed)),
+        "seed": None if seed is None or is_absent(seed) or seed != seed else int(float(seed)),
         "n_counts": str(values["n_counts"]) if values.get("n_counts") else None,
         "lr_decayed": _truth(values.get("lr_decayed")),
         "held_out": _truth(values.get("held_out")) is True,
         "curve": tuple((float(t), float(v)) for t, v in values.get("curve") or ()),
         "origin": origin,
+        "settings": values["settings"],
     }
 
 
 def _positive(values: Mapping[str, Any], name: str, *, optional: bool = False) -> float | None:
     value = values.get(name)
-    if _absent(value) or (optional and value != value):
+    if is_absent(value) or (optional and value != value):
         if optional:
             return None
         raise InputError(f"{name} is missing")
@@ -238,7 +261,7 @@ def _positive(values: Mapping[str, Any], name: str, *, optional: bool = False) -
 
 
 def _truth(value: Any) -> bool | None:
-    if _absent(value) or value != value:
+    if is_absent(value) or value != value:
         return None
     if isinstance(value, str):
         word = value.strip().lower()

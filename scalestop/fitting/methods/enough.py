@@ -1,0 +1,47 @@
+"""What a table must hold for a law of N and D to be determined at all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scalestop.errors import InputError
+from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.table import RunTable
+
+APART = 1.05
+"""Sizes (or token counts) within this factor count as one."""
+
+ONE_BUDGET = 1.5
+"""Compute spans at least this factor, or the runs count as one budget."""
+
+
+def require_spread(table: RunTable) -> None:
+    """Check that runs take at least three sizes, three token counts and two budgets.
+
+    Raises:
+        InputError: Saying what is missing and what to add.
+    """
+    for name, symbol, values in (("params", "N", table.params), ("tokens", "D", table.tokens)):
+        if count_apart(values) < 3:
+            low, high = float(values.min()), float(values.max())
+            raise InputError(
+                f"records: {symbol} takes fewer than three values ({low:.3g} to {high:.3g}), so the loss as a function "
+                f"of {name} is not determined; add runs of other {name}, such as {low / 4:.2g} or {high * 4:.2g}"
+            )
+    flops = 6 * table.params * table.tokens
+    if flops.max() / flops.min() < ONE_BUDGET:
+        middle = float(np.sqrt(flops.min() * flops.max()))
+        raise InputError(
+            f"records: all {len(table)} runs spend about one budget ({middle:.3g} FLOPs), along which N rises as D "
+            f"falls, so what each of them is worth is not determined; add runs of at least one other budget, such as "
+            f"{middle / 10:.2g} or {middle * 10:.2g} FLOPs"
+        )
+
+
+def count_apart(values: Array, factor: float = APART) -> int:
+    """Return how many values there are that lie further than `factor` from the next smaller one counted."""
+    count, last = 0, 0.0
+    for value in np.sort(values):
+        if value > last * factor:
+            count, last = count + 1, float(value)
+    return count
