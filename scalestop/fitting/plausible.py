@@ -127,4 +127,3 @@ def _flops(table: RunTable) -> list[tuple[str, str]]:
 def _unit(factor: float) -> tuple[float, str]:
     """Return the unit nearest to what a count would have to be multiplied by."""
     return min(_WORDS, key=lambda unit: abs(np.log(factor / unit[0])))
-

@@ -14,12 +14,15 @@ from scalestop.accounting.flops import FlopsPerToken
 from scalestop.accounting.hardware import peak_flops_per_second
 from scalestop.accounting.meter import Meter, Usage
 from scalestop.accounting.params import ParamCount
+from scalestop.accounting.samples import NOTE, count_samples
 from scalestop.accounting.sizing import Sizing
 from scalestop.accounting.tokens import CountTokens, TokenAccumulator, TokenCounter, is_encoder_decoder
-from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
+from scalestop.errors import InputError
+from scalestop.laws import ScalingLaw
 from scalestop.lightning import trainer as _trainer
 from scalestop.lightning.host import TrainerHost
 from scalestop.planning.budget import Budget, BudgetLike
+from scalestop.planning.choice import AUTO, LawLike
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
@@ -53,7 +56,9 @@ class StoppingCallback:
     Args:
         budget: What the run may spend: `"1e18 FLOPs"`, `"0.5 PF-days"`, `"2B tokens"`, `"8 GPU-hours"`, `"12h"`,
             `"500 USD"`, a number of FLOPs, or several in a list, of which the first one reached counts.
-        law: The scaling law that knows the optimum: a name (see `list_laws()`), a file, or a law.
+        law: The scaling law that knows the optimum: a name (see `list_laws()`), a file, or a law; it is obeyed to the
+            letter. `auto` takes the built-in law whose runs are nearest to the budget, and lets the budget alone end
+            the run where even those are over three factors of ten away. None asks no law, as for data that is no text.
         tolerance: N counts as optimal within this relative distance of N_opt.
         oversize_factor: A model larger than this many N_opt is oversized.
         oversized: What an oversized model gets: `stop` (before its first step), `warn`, or `ignore`.
@@ -92,7 +97,7 @@ class StoppingCallback:
     def __init__(
         self,
         budget: BudgetLike,
-        law: str | Path | ScalingLaw = DEFAULT_LAW,
+        law: LawLike = AUTO,
         *,
         tolerance: float = 0.1,
         oversize_factor: float = 2.0,
@@ -127,14 +132,14 @@ class StoppingCallback:
         self._aims = Aims(
             budget=Budget.parse(budget),
             job_budget=None if job_budget is None else Budget.parse(job_budget),
-            law=get_law(law),
+            law=law,
             rule=StopRule(tolerance, oversize_factor, oversized, undersized, stop_at, overshoot),
             gate=Gate.parse(until),
             speed=Speed(parse_flops_per_second(peak_flops_per_second), mfu, usd_per_device_hour=usd_per_device_hour),
             tokens_per_step=tokens_per_step,
         )
         self._penalty = None if records is None else undecayed_penalty(read_records(records))
-        self.budget, self.law, self.rule = self._aims.budget, self._aims.law, self._aims.rule
+        self.budget, self.rule = self._aims.budget, self._aims.rule
         self._anneal = anneal
         self._new_sizing = partial(Sizing, num_params, flops_per_token, active_experts, count_tokens)
         self._count_tokens = count_tokens
@@ -144,7 +149,8 @@ class StoppingCallback:
         self._save_checkpoint = save_checkpoint
         self._clock = clock
         # what can be wrong without a model is wrong now, not after the queue
-        self._aims.plan(num_params or 1, tokens_per_step, None)
+        self._settled = self._aims.settle(num_params)
+        self._settled.plan(num_params or 1, tokens_per_step, None)
         self._trainer: weakref.ref[Any] | None = None
         self._module: weakref.ref[Any] | None = None
         self._forget()
@@ -159,6 +165,11 @@ class StoppingCallback:
         self._live: LiveRun | None = None
 
     # ---- what users read
+
+    @property
+    def law(self) -> ScalingLaw | None:
+        """The law that plans the run; None if there is none. `auto` may choose anew once the model is known."""
+        return self._settled.settled_law
 
     @property
     def plan(self) -> Plan | None:
@@ -223,8 +234,11 @@ class StoppingCallback:
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Find N and set up the counters; a model built in `configure_model` exists only now."""
-        self._sizing.count(pl_module)
-        cost = self._sizing.price(pl_module, self.law.info.n_counts)
+        params = self._sizing.count(pl_module)
+        if self._state is None:
+            is_text = params.embedding > 0
+            self._settled = self._aims.settle(self._sizing.num_params or params.total, is_text)
+        cost = self._sizing.price(pl_module, self._settled.convention)
         if self._state is None:
             self._state = self._new_state(trainer, cost)
         counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
@@ -242,7 +256,7 @@ class StoppingCallback:
         watch = RunWatch(
             meter, TokenAccumulator(), self._clock, lambda values: _trainer.sum_over_ranks(trainer, values)
         )
-        planner = RunPlanner(self._aims, self._sizing.size(self.law.info.n_counts), cost.model, world)
+        planner = RunPlanner(self._settled, self._sizing.size(self._settled.convention), cost.model, world)
         return RunState(trainer.strategy.broadcast(uuid.uuid4().hex), self.name, self._sizing, watch, planner)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -270,12 +284,22 @@ class StoppingCallback:
 
     def _take(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         assert self._feed is not None and self._live is not None and self._state is not None
-        if not self._live.announced and self._sizing.needs_batch:
-            self._state.reprice(self._sizing.price(pl_module, self.law.info.n_counts, batch))
-        count = self._feed.take(batch)
-        if not self._live.announced:
-            ranks = _trainer.accumulation(trainer) * _trainer.data_parallel_size(trainer)
-            self._live.announce(count.processed * ranks if count is not None else None)
+        if self._live.announced:
+            self._feed.take(batch)
+            return
+        try:
+            count = self._feed.take(batch)
+        except InputError:
+            if self.law is not None or self._count_tokens is not None:
+                raise
+            self._feed.counter = TokenCounter(count_samples)
+            self._sizing.count_tokens = count_samples
+            count = self._feed.take(batch)
+            self._reporter.say(NOTE)
+        if self._sizing.needs_batch:
+            self._state.reprice(self._sizing.price(pl_module, self._settled.convention, batch))
+        ranks = _trainer.accumulation(trainer) * _trainer.data_parallel_size(trainer)
+        self._live.announce(count.processed * ranks if count is not None else None)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the batch; after a real optimizer step, see whether it was the last one."""

@@ -82,6 +82,11 @@ class Plan:
         )
 
     @property
+    def awaits_speed(self) -> bool:
+        """Whether the law's optimum waits for a speed that turns time or money into FLOPs."""
+        return self.allocation is None and self.law_chosen != "none"
+
+    @property
     def size_ratio(self) -> float | None:
         """N/N_opt."""
         return self.num_params / self.allocation.num_params if self.allocation else None

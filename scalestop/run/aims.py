@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scalestop.laws import ScalingLaw
 from scalestop.planning.budget import Budget
+from scalestop.planning.choice import AUTO, LawChoice, LawLike, resolve_law
 from scalestop.planning.plan import make_plan
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopRule
@@ -21,8 +22,8 @@ class Aims:
     """What the run may spend."""
     job_budget: Budget | None
     """What this job alone may spend."""
-    law: ScalingLaw
-    """The law that knows the optimum."""
+    law: LawLike
+    """The law that knows the optimum, `"auto"` until `settle` has chosen one, or None."""
     rule: StopRule
     """Settings of the stop rule."""
     gate: Gate
@@ -31,6 +32,28 @@ class Aims:
     """Peak, MFU and price as the user gave them."""
     tokens_per_step: int | None = None
     """Tokens per optimizer step as the user gave them."""
+
+    def settle(self, num_params: int | None = None, is_text: bool = True) -> Aims:
+        """Return the same aims with their law chosen.
+
+        Args:
+            num_params: N of the model; with it a budget in tokens is an amount of compute.
+            is_text: Whether the model reads tokens. Laws speak of language models, and `"auto"` takes none for others.
+        """
+        if not is_text and self.law == AUTO:
+            reason = "the model embeds no tokens, and laws speak of language models; the budget alone ends the run"
+            return replace(self, law=LawChoice(None, f"{reason} (name a law to have it obeyed)", "none"))
+        return replace(self, law=resolve_law(self.law, self.budget, num_params, speed=self.speed))
+
+    @property
+    def settled_law(self) -> ScalingLaw | None:
+        """The law that was chosen; None if the run has none, or none yet."""
+        return self.law.law if isinstance(self.law, LawChoice) else None
+
+    @property
+    def convention(self) -> str:
+        """Which parameters N means."""
+        return self.settled_law.info.n_counts if self.settled_law is not None else "total"
 
     def plan(
         self, num_params: int, tokens_per_step: int | None, flops_per_token: int | None, speed: Speed | None = None

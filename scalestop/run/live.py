@@ -96,7 +96,7 @@ class LiveRun:
         self._state.steps.see_rate(self._host.learning_rate())
         if not decision.stop:
             self._correct_plan()
-        if self.plan.allocation is None and not decision.stop:
+        if self.plan.awaits_speed and not decision.stop:
             self._measure_speed()
         if self._watch.decision.stop:
             self._host.stop()
@@ -157,7 +157,7 @@ class LiveRun:
     def _log(self) -> None:
         usage, job, aims = self._watch.usage, self._watch.job_usage, self._planner.aims
         window = usage.since(self._reported)
-        values = run_metrics(self.plan, aims.law, usage, job)
+        values = run_metrics(self.plan, aims.settled_law, usage, job)
         peak = self.peak_flops_per_second
         values |= delivered(self.plan, window, usage, self._planner.num_devices, peak, job)
         if (goodput := self._watch.goodput) is not None:

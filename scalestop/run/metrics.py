@@ -25,12 +25,12 @@ def progress(limits: Iterable[Limit], usage: Usage) -> float:
     return max(shares, default=0.0)
 
 
-def run_metrics(plan: Plan, law: ScalingLaw, usage: Usage, job_usage: Usage | None = None) -> dict[str, float]:
+def run_metrics(plan: Plan, law: ScalingLaw | None, usage: Usage, job_usage: Usage | None = None) -> dict[str, float]:
     """Return the counts and their shares, under the names they are logged by.
 
     Args:
         plan: The plan.
-        law: The law behind it.
+        law: The law behind it; None if there is none.
         usage: What the run has used.
         job_usage: What this job has used, for limits that hold for the job alone; the lifetime's if None.
 
@@ -50,7 +50,7 @@ def run_metrics(plan: Plan, law: ScalingLaw, usage: Usage, job_usage: Usage | No
         values["budget_used"] = max(spent)
     if plan.allocation is not None:
         values["optimum_reached"] = usage.tokens_non_padding / (plan.target_tokens or plan.allocation.num_tokens)
-    if law.has_loss and usage.tokens_non_padding:
+    if law is not None and law.has_loss and usage.tokens_non_padding:
         values["loss_predicted"] = float(law.loss(float(plan.num_params), float(usage.tokens_non_padding)))
     if plan.speed is not None and plan.speed.usd_per_device_hour is not None:
         values["usd"] = usage.device_seconds / 3600 * plan.speed.usd_per_device_hour

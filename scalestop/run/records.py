@@ -164,7 +164,7 @@ def _as_json(value: Any) -> Any:
 
 def describe_end(
     plan: Plan,
-    law: ScalingLaw,
+    law: ScalingLaw | None,
     usage: Usage,
     decision: StopDecision,
     loss: float | None,
@@ -174,14 +174,14 @@ def describe_end(
 
     Args:
         plan: What was planned.
-        law: The law behind it, for the loss it predicts at this N and D.
+        law: The law behind it, for the loss it predicts at this N and D; None if there is none.
         usage: What was used.
         decision: The stop; one with `NOT_STOPPED` says that something else ended the run.
         loss: Final loss, nats per token.
         late_by: Steps by which the stop may have come late; None if it is on the exact step.
     """
     predicted = None
-    if law.has_loss and usage.tokens_non_padding:
+    if law is not None and law.has_loss and usage.tokens_non_padding:
         predicted = float(law.loss(float(plan.num_params), float(usage.tokens_non_padding)))
     message = decision.message
     if not decision.stop:
@@ -191,8 +191,10 @@ def describe_end(
         parts.append(f"loss {loss}: the run diverged")
     elif loss is not None:
         against = f" against {predicted:.3f} predicted ({loss - predicted:+.3f}" if predicted is not None else ""
-        span = interval_of_run(law, plan.num_params, usage.tokens_non_padding) if against else None
-        if span is not None and law.uncertainty is not None and law.uncertainty.knows_scatter:
+        span = None
+        if law is not None and law.uncertainty is not None and law.uncertainty.knows_scatter and against:
+            span = interval_of_run(law, plan.num_params, usage.tokens_non_padding)
+        if span is not None:
             inside = "inside" if span[0] <= loss <= span[1] else "OUTSIDE"
             against += f", {inside} the 90 % of runs {span[0]:.3f} to {span[1]:.3f}"
         parts.append(f"loss {loss:.3f}{against}" + (")" if against else ""))

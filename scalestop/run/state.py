@@ -82,11 +82,11 @@ class RunState:
 
     def _fingerprint(self) -> dict[str, Any]:
         """Return what a run's counts rest on, as plain data: a resume under another one is told."""
-        law = self.planner.aims.law
+        aims = self.planner.aims
         return {
-            "num_params": self.sizing.size(law.info.n_counts),
-            "n_counts": law.info.n_counts,
-            "law": law_fingerprint(law),
+            "num_params": self.sizing.size(aims.convention),
+            "n_counts": aims.convention,
+            "law": law_fingerprint(aims.settled_law) if aims.settled_law is not None else None,
             "flops_per_token": self.sizing.cost.model if self.sizing.cost else None,
             "token_rule": self.sizing.token_rule,
         }

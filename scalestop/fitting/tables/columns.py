@@ -174,9 +174,7 @@ class ColumnReader:
             if present:
                 found[name] = raw[present[0]]
                 self.found.add(name)
-        found["settings"] = {
-            name: raw[names[0]] for name, aliases in self.settings.items() if (names := pick(aliases))
-        }
+        found["settings"] = {name: raw[names[0]] for name, aliases in self.settings.items() if (names := pick(aliases))}
         return found
 
     def check(self) -> None:

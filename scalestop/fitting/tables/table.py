@@ -135,7 +135,15 @@ class RunTable:
         named = zip(self._named_runs(), self.seed, self.curve, strict=True)
         for row, (run, seed, curve) in enumerate(named):
             name = "" if run in shared else run
-            key = (self.params[row], self.tokens[row], self.loss[row], self.unique_tokens[row].tobytes(), name, seed, curve)
+            key = (
+                self.params[row],
+                self.tokens[row],
+                self.loss[row],
+                self.unique_tokens[row].tobytes(),
+                name,
+                seed,
+                curve,
+            )
             found[row] = key in seen
             seen.add(key)
         return found
