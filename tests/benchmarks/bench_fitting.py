@@ -18,9 +18,9 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import huber, logsumexp
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fitting"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fitting_data import chinchilla_runs, data_folder, gadre_runs, read_columns
-from test_surface_fit import BEST, published_grid, scipy_best
+from fitting_oracle import BEST, published_grid, scipy_best
 
 from scalestop.fitting.solve.resample import bootstrap_counts
 from scalestop.fitting.solve.surface_fit import SurfaceProblem

@@ -18,7 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fitting"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fitting_data import chinchilla_runs, data_folder, read_columns
 
 from scalestop.fitting import backtest, fit_law

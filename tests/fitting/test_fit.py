@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fitting_data import surface_runs
-from test_isoflop import BUDGETS, ladder
+from fitting_data import BUDGETS, isoflop_runs, surface_runs
 
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting import LawFit, fit_law
@@ -104,7 +103,7 @@ def test_a_law_carries_the_scatter_of_its_runs(fit: LawFit, tmp_path: Path) -> N
 
 
 def test_a_law_without_a_loss_carries_no_scatter() -> None:
-    law = fit_law(ladder(BUDGETS), "isoflop", bootstrap=20).law
+    law = fit_law(isoflop_runs(BUDGETS), "isoflop", bootstrap=20).law
     assert not law.has_loss and not law.uncertainty.knows_scatter
 
 

@@ -1,15 +1,13 @@
 """Batches: exact counts, one order for each seed, and the same batches after a resume."""
 
-import hashlib
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
+from text_toys import Recorder, digest, trainer
+from toys import environment
 
 from scalestop.errors import InputError
 from scalestop.lab.corpus import embedded_corpus
@@ -20,41 +18,6 @@ from scalestop.lab.data import FixedWindows, TextData, TrainStream, batch_size_f
 def counting():
     """3,001 bytes, each telling its place: value 0..255 at place modulo 256."""
     return (torch.arange(3001) % 256).to(torch.uint8)
-
-
-def digest(batch):
-    return hashlib.sha256(batch["input_ids"].numpy().tobytes() + batch["labels"].numpy().tobytes()).hexdigest()
-
-
-class Recorder(pl.LightningModule):
-    """A trained model that keeps a digest of each batch it saw, and ends its process at a step if told so."""
-
-    def __init__(self, log_file=None, kill_at=None):
-        super().__init__()
-        pl.seed_everything(1, verbose=False)
-        self.embedding = torch.nn.Embedding(256, 256)
-        self.seen, self.tokens = [], 0
-        self.log_file, self.kill_at = log_file, kill_at
-
-    def training_step(self, batch, batch_idx):
-        if self.kill_at is not None and self.global_step == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.seen.append(digest(batch))
-        self.tokens += batch["input_ids"].numel()
-        if self.log_file:
-            with open(self.log_file, "a") as file:
-                file.write(f"{self.global_step} {self.seen[-1]}\n")
-        logits = self.embedding(batch["input_ids"])
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
-
-    def configure_optimizers(self):
-        return torch.optim.AdamW(self.parameters(), lr=1e-2)
-
-
-def trainer(root, **options):
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    defaults = {"default_root_dir": root, "limit_val_batches": 0, "enable_checkpointing": False, **quiet}
-    return pl.Trainer(**{**defaults, **options})
 
 
 @pytest.fixture
@@ -210,11 +173,10 @@ def test_resumed_run_sees_what_the_unbroken_run_saw(tmp_path, folder, saved_at, 
 
 KILLED_RUN = """
 import sys
-sys.path.insert(0, sys.argv[1])
 import pytorch_lightning as pl
-from test_data import Recorder, trainer
+from text_toys import Recorder, trainer
 from scalestop.lab.data import TextData
-root, folder, log, kill_at, ckpt = sys.argv[2:]
+root, folder, log, kill_at, ckpt = sys.argv[1:]
 model = Recorder(log, int(kill_at) if kill_at != "none" else None)
 save = pl.callbacks.ModelCheckpoint(root, "last", every_n_train_steps=4, save_on_train_epoch_end=False)
 run = trainer(root, max_steps=50, enable_checkpointing=True, callbacks=[save])
@@ -225,8 +187,9 @@ print(run.global_step, model.embedding.weight.double().sum().item())
 
 def test_killed_and_resumed_is_the_unbroken_run(tmp_path, folder):
     def run(log, kill_at, ckpt):
-        command = [sys.executable, "-c", KILLED_RUN, str(Path(__file__).parent), str(tmp_path), folder]
-        done = subprocess.run([*command, str(tmp_path / log), str(kill_at), str(ckpt)], capture_output=True, text=True)
+        command = [sys.executable, "-c", KILLED_RUN, str(tmp_path), folder]
+        command += [str(tmp_path / log), str(kill_at), str(ckpt)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment())
         return done, dict(line.split() for line in (tmp_path / log).read_text().splitlines())
 
     whole = Recorder(tmp_path / "whole.log")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from test_budget_lr_runs import PEAK, Rated
+from scheduled import PEAK, Rated
 from toys import LAW, ResumableLoader, Toy, loader, stopping, train
 
 from scalestop.errors import InputError

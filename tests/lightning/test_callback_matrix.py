@@ -10,7 +10,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from test_callback_distributed import launch
+from launching import launch
 from toys import ManualToy, N, Recount, ResumableLoader, Toy, loader, reference_stop, stopping, train
 
 LIMIT = 2500

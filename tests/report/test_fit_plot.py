@@ -5,11 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fitting"))
-from fitting_data import surface_runs
-from test_envelope import curves
-from test_isoflop import BUDGETS, ladder
+from fitting_data import BUDGETS, curve_runs, isoflop_runs, surface_runs
 
 from scalestop.fitting import fit_law
 from scalestop.report.fit_plot import plot_fit
@@ -36,14 +32,14 @@ def test_the_panels_show_the_runs_the_law_and_the_band(tmp_path: Path) -> None:
 
 
 def test_an_isoflop_fit_shows_its_parabolas_and_minima() -> None:
-    fit = fit_law(ladder(BUDGETS, noise=1e-3), "isoflop", bootstrap=50)
+    fit = fit_law(isoflop_runs(BUDGETS, noise=1e-3), "isoflop", bootstrap=50)
     axes = plot_fit(fit).axes
     marked = sorted(float(line.get_xdata()[0]) for line in axes[0].lines if line.get_marker() == "D")
     assert marked == pytest.approx([g.best_params for g in fit.raw.detail])
 
 
 def test_an_envelope_fit_shows_its_curves() -> None:
-    fit = fit_law(curves(12), "envelope", bootstrap=50)
+    fit = fit_law(curve_runs(12), "envelope", bootstrap=50)
     axes = plot_fit(fit).axes
     assert len(axes[0].lines) == 12 + 1
     assert not axes[3].axison

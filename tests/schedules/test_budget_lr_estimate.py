@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from test_watch_ranks import Clock, plan_of
+from counting import Clock, plan_of
 
 from scalestop.accounting.meter import Meter
 from scalestop.accounting.tokens import TokenAccumulator, TokenCount

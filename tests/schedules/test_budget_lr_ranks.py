@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from test_budget_lr_runs import PEAK, Rated
-from test_watch_ranks import Ranks, plan_of
-from toys import loader, stopping, train
+from counting import plan_of
+from ranks import Ranks
+from scheduled import PEAK, Rated
+from toys import environment, loader, stopping, train
 
 from scalestop.run.metrics import progress
 from scalestop.schedules.budget_lr import budget_factor
-
-HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("world", [2, 5])
@@ -49,11 +46,10 @@ def test_progress_is_the_same_on_every_rank_and_arrives_with_the_run(world, budg
 # ---- two processes
 
 SCRIPT = """
-import json, sys
-sys.path[:0] = [{tests!r}, {root!r}]
+import json
 import pytorch_lightning as pl
 import torch
-from test_budget_lr_runs import Rated
+from scheduled import Rated
 from toys import loader, stopping
 
 class Noted(Rated):
@@ -77,11 +73,9 @@ def test_two_ranks_go_on_from_one_with_the_same_rate_at_every_step(tmp_path):
     first = stopping("9000 tokens", tolerance=0.0, oversized="ignore", job_budget="2000 tokens")
     train(first, tmp_path, Rated(shape="linear", decay=0.5), loader(333, ragged=True))
     script = tmp_path / "ranks.py"
-    script.write_text(
-        SCRIPT.format(tests=str(HERE), root=str(HERE.parent), folder=str(tmp_path), path=str(first.checkpoint_path))
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
+    script.write_text(SCRIPT.format(folder=str(tmp_path), path=str(first.checkpoint_path)))
+    variables = environment(PYTHONWARNINGS="ignore")
+    done = subprocess.run([sys.executable, script], env=variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     one, other = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert one["rates"] == other["rates"] and one["left"] == other["left"] == 0.0

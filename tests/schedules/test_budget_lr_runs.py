@@ -10,41 +10,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.tuner import Tuner
-from toys import LENGTH, ManualToy, N, ResumableLoader, Toy, loader, stopping, train
+from scheduled import PEAK, Rated
+from toys import LENGTH, ManualToy, N, ResumableLoader, loader, stopping, train
 
 from scalestop.planning.rule import StopReason
 from scalestop.schedules.budget_lr import BudgetLR, budget_factor
-
-PEAK = 0.01
-
-
-class Rated(Toy):
-    """Notes at each optimizer step the rate it is taken with, and what had been trained on before it."""
-
-    def __init__(self, clock=None, start=(0, 0), **options) -> None:
-        super().__init__(lr=PEAK)
-        self.options, self.clock = options, clock
-        self.rates, self.before = [], []
-        self.stepped_at, self._counted = start, 0
-
-    def configure_optimizers(self):
-        groups = [{"params": self.embedding.parameters()}, {"params": self.head.parameters(), "lr": PEAK / 4}]
-        optimizer = torch.optim.SGD(groups, lr=self.lr)
-        return [optimizer], [{"scheduler": BudgetLR(optimizer, **self.options), "interval": "step"}]
-
-    def training_step(self, batch, batch_idx):
-        if self.clock is not None:
-            self.clock.now += self.clock.seconds_per_batch(self.trainer.global_step)
-        return super().training_step(batch, batch_idx)
-
-    def on_before_optimizer_step(self, optimizer):
-        rate, other = (group["lr"] for group in optimizer.param_groups)
-        assert other == pytest.approx(rate / 4)
-        self.rates.append(rate)
-        self.before.append(self.stepped_at)
-        new, self._counted = self.batches[self._counted :], len(self.batches)
-        tokens, non_padding = self.stepped_at
-        self.stepped_at = (tokens + sum(b.tokens for b in new), non_padding + sum(b.non_padding for b in new))
 
 
 class Clock:

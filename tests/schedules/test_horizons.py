@@ -7,28 +7,13 @@ from functools import partial
 
 import pytest
 import torch
+from scheduled import BUDGET, STOP, Own, cosine
 from torch.optim import lr_scheduler as torch_lr
-from toys import N, Stream, Toy, loader, stopping, train
+from toys import N, Stream, loader, stopping, train
 
 from scalestop.errors import ScalestopWarning
 from scalestop.schedules.budget_lr import BudgetLR
 from scalestop.schedules.horizons import Scheduled, planned_steps
-
-STOP = 50  # steps of 64 tokens
-BUDGET = f"{64 * STOP} tokens"
-
-
-class Own(Toy):
-    """Under a schedule made by a function of the optimizer."""
-
-    def __init__(self, make, **config) -> None:
-        super().__init__()
-        self.make, self.config = make, config
-
-    def configure_optimizers(self):
-        optimizer = torch.optim.SGD(self.parameters(), lr=self.lr)
-        made = self.make(optimizer)
-        return [optimizer], [{"scheduler": made, "interval": "step", **self.config}] if made else []
 
 
 def warm(optimizer, steps=5):
@@ -53,10 +38,6 @@ def from_transformers(name, **options):
         return getattr(optimization, name)(optimizer, **options)
 
     return make
-
-
-def cosine(steps):
-    return partial(torch_lr.CosineAnnealingLR, T_max=steps)
 
 
 MADE_FOR = [

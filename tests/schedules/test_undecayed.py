@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_horizons import BUDGET, Own, cosine
+from scheduled import BUDGET, Own, cosine
 from toys import Toy, stopping, train
 
 from scalestop.errors import InputError

@@ -2,29 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fitting_data import curve_runs
 
 from scalestop.errors import InputError
 from scalestop.fitting import fit_law
 from scalestop.laws import get_law
 
 
-def curves(count: int = 25, noise: float = 0.0) -> list[dict[str, object]]:
-    """Return runs whose loss follows the corrected Chinchilla law at every token, as if always fully decayed."""
-    law, rng = get_law("besiroglu"), np.random.default_rng(0)
-    rows = []
-    for params in np.geomspace(1e7, 3e9, count):
-        tokens = np.geomspace(params, params * 500, 120)
-        losses = np.asarray(law.loss(params, tokens)) * np.exp(noise * rng.normal(size=120))
-        curve = list(zip(tokens.tolist(), losses.tolist(), strict=True))
-        rows.append(
-            {"params": params, "tokens": tokens[-1], "loss": losses[-1], "run": f"{params:.0f}", "curve": curve}
-        )
-    return rows
-
-
 @pytest.fixture(scope="module")
 def fit():
-    return fit_law(curves(), "envelope", bootstrap=100)
+    return fit_law(curve_runs(), "envelope", bootstrap=100)
 
 
 def test_the_envelope_of_a_laws_own_curves_is_the_laws_optimum(fit) -> None:
@@ -55,22 +42,22 @@ def test_it_warns_of_undecayed_rates_and_predicts_no_loss(fit) -> None:
 def test_rows_of_one_run_make_a_curve() -> None:
     rows = [
         {"params": run["params"], "tokens": t, "loss": v, "run": run["run"]}
-        for run in curves(12)
+        for run in curve_runs(12)
         for t, v in run["curve"]
     ]
     a = fit_law(rows, "envelope", bootstrap=50).intervals["a"].estimate
-    assert a == pytest.approx(fit_law(curves(12), "envelope", bootstrap=50).intervals["a"].estimate, rel=1e-9)
+    assert a == pytest.approx(fit_law(curve_runs(12), "envelope", bootstrap=50).intervals["a"].estimate, rel=1e-9)
 
 
 def test_without_curves_there_is_no_envelope() -> None:
-    rows = [{**run, "curve": ()} for run in curves(8)]
+    rows = [{**run, "curve": ()} for run in curve_runs(8)]
     with pytest.raises(InputError, match="envelope needs loss curves of at least 3 sizes; got 0 runs with a curve"):
         fit_law(rows, "envelope")
 
 
 def test_runs_without_a_curve_are_left_out_and_influence_is_told_of_the_others(fit) -> None:
     bare = {"params": 5e8, "tokens": 5e9, "loss": 2.9, "run": "a bare run"}
-    with_bare = fit_law([bare, *curves()], "envelope", bootstrap=100)
+    with_bare = fit_law([bare, *curve_runs()], "envelope", bootstrap=100)
     assert with_bare.intervals["a"].estimate == pytest.approx(fit.intervals["a"].estimate, rel=1e-12)
     named = {entry.run for entry in with_bare.diagnostics.leverage}
-    assert named == {run["run"] for run in curves()}
+    assert named == {run["run"] for run in curve_runs()}

@@ -4,42 +4,20 @@ import re
 
 import numpy as np
 import pytest
+from fitting_data import BUDGETS, isoflop_runs
 
 from scalestop.errors import InputError
 from scalestop.fitting import fit_law
 from scalestop.fitting.methods.isoflop import group_by_budget
 from scalestop.laws import LawInfo, ParametricLaw, get_law
 
-BUDGETS = np.geomspace(1e18, 1e21, 7)
-
-
 LOPSIDED = ParametricLaw(LawInfo("lopsided", "total", "made up"), E=1.7, A=60.0, B=40_000.0, alpha=0.22, beta=0.5)
 """Its curves at one compute are steeper on the side of large models, and so no parabolas."""
 
 
-def ladder(
-    budgets: np.ndarray,
-    reach: float = 3.0,
-    count: int = 9,
-    noise: float = 0.0,
-    shift: float = 1.0,
-    law: ParametricLaw | None = None,
-) -> list[dict[str, float]]:
-    """Return runs of a law, the corrected Chinchilla one if None, around the minimum of each budget."""
-    law, rng = law or get_law("besiroglu"), np.random.default_rng(0)
-    rows = []
-    for budget in budgets:
-        best = law.optimal(budget).num_params * shift
-        for params in best * np.geomspace(1 / reach, reach, count):
-            tokens = budget / (6 * params)
-            loss = law.loss(params, tokens) * np.exp(noise * rng.normal())
-            rows.append({"params": params, "tokens": tokens, "loss": loss})
-    return rows
-
-
 def test_narrow_centred_grids_find_the_exponent_of_the_law() -> None:
     truth = get_law("besiroglu")
-    fit = fit_law(ladder(BUDGETS, reach=2.0, noise=1e-4), "isoflop", bootstrap=200)
+    fit = fit_law(isoflop_runs(BUDGETS, reach=2.0, noise=1e-4), "isoflop", bootstrap=200)
     assert fit.intervals["a"].estimate == pytest.approx(truth.a, abs=0.005)
     assert fit.law.optimal(1e20).num_params == pytest.approx(truth.optimal(1e20).num_params, rel=0.03)
     assert not [f for f in fit.diagnostics.findings if f.code.startswith("isoflop")]
@@ -48,7 +26,7 @@ def test_narrow_centred_grids_find_the_exponent_of_the_law() -> None:
 
 
 def test_each_minimum_is_that_of_numpys_parabola() -> None:
-    fit = fit_law(ladder(BUDGETS, noise=1e-3), "isoflop", bootstrap=50)
+    fit = fit_law(isoflop_runs(BUDGETS, noise=1e-3), "isoflop", bootstrap=50)
     for group in fit.raw.detail:
         rows = list(group.rows)
         c2, c1, _ = np.polyfit(np.log(fit.table.params[rows]), fit.table.loss[rows], 2)
@@ -60,7 +38,7 @@ def test_each_minimum_is_that_of_numpys_parabola() -> None:
 
 
 def test_a_concave_and_an_edge_budget_are_refused_by_name() -> None:
-    rows = ladder(BUDGETS[:5], reach=2.0)
+    rows = isoflop_runs(BUDGETS[:5], reach=2.0)
     for params in (1e8, 2e8, 4e8, 8e8):
         tokens = 5e21 / (6 * params)
         rows.append({"params": params, "tokens": tokens, "loss": 2.4 - 0.05 * np.log(params / 3e8) ** 2})
@@ -81,7 +59,7 @@ def test_a_concave_and_an_edge_budget_are_refused_by_name() -> None:
     [({"reach": 8.0}, r"reaches x[678][.\d]* below and x[89]"), ({"reach": 2.2, "shift": 1.7}, "is off-centre, x1")],
 )
 def test_wide_and_off_centre_grids_are_called_biased_and_are(change: dict[str, float], words: str) -> None:
-    truth, budget, rows = LOPSIDED, 1e20, ladder(BUDGETS, law=LOPSIDED, **change)
+    truth, budget, rows = LOPSIDED, 1e20, isoflop_runs(BUDGETS, law=LOPSIDED, **change)
     fit = fit_law(rows, "isoflop", bootstrap=50)
     message = next(f.message for f in fit.diagnostics.findings if f.code == "isoflop-biased")
     assert re.search(words, message)
@@ -94,23 +72,25 @@ def test_wide_and_off_centre_grids_are_called_biased_and_are(change: dict[str, f
 
 def test_too_few_budgets_are_an_error_that_offers_the_other_method() -> None:
     with pytest.raises(InputError, match=r"needs two budgets with a minimum, got 1: .*or use method='parametric'"):
-        fit_law(ladder(BUDGETS[:1]), "isoflop", bootstrap=50)
+        fit_law(isoflop_runs(BUDGETS[:1]), "isoflop", bootstrap=50)
     scattered = [{"params": 10**i, "tokens": 30**i, "loss": 3.0} for i in range(5, 9)]
     with pytest.raises(InputError, match=r"no 4 runs lie within x1\.3 of one compute"):
         fit_law(scattered, "isoflop", bootstrap=50)
 
 
 def test_minima_that_shrink_with_compute_are_no_power_law() -> None:
-    rows = [{**row, "params": row["params"] / 30, "tokens": row["tokens"] * 30} for row in ladder(np.array([1e21]))]
+    rows = [
+        {**row, "params": row["params"] / 30, "tokens": row["tokens"] * 30} for row in isoflop_runs(np.array([1e21]))
+    ]
     with pytest.raises(
         InputError, match=r"the best size does not grow with compute \(N .* FLOPs\), so there is no power"
     ):
-        fit_law([*ladder(np.array([1e20])), *rows], "isoflop", bootstrap=50)
+        fit_law([*isoflop_runs(np.array([1e20])), *rows], "isoflop", bootstrap=50)
 
 
 def test_options_of_other_methods_are_refused() -> None:
     with pytest.raises(InputError, match="tied: method 'isoflop' has no such option"):
-        fit_law(ladder(BUDGETS), "isoflop", tied=True)
+        fit_law(isoflop_runs(BUDGETS), "isoflop", tied=True)
 
 
 def test_runs_are_grouped_by_like_compute() -> None:

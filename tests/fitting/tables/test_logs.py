@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fitting_data import record
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from test_read import record
 
 from scalestop.fitting.tables.read import read_runs
 

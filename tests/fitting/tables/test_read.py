@@ -6,26 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fitting_data import record
 
 from scalestop.errors import InputError
 from scalestop.fitting.tables.read import read_runs
-from scalestop.run.records import RunRecord
 
 COLUMNS = {"params": [1e6, 2e6, 3e6], "tokens": [2e7, 3e7, 4e7], "loss": [3.0, 2.8, 2.7]}
-
-
-def record(index: int, **changes: object) -> RunRecord:
-    values = dict(
-        num_params=(index + 1) * 10**6,
-        num_tokens=(index + 2) * 10**7,
-        flops=6 * (index + 1) * (index + 2) * 10**13,
-        loss=3.0 - 0.1 * index,
-        stop_reason="COMPUTE_OPTIMAL",
-        law="besiroglu",
-        budget="1e15 FLOPs",
-        run=f"run-{index}",
-    )
-    return RunRecord(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def same_runs(records: object) -> None:

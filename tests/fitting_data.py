@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from scalestop.laws import ParametricLaw, get_law
+from scalestop.run.records import RunRecord
+
+BUDGETS = np.geomspace(1e18, 1e21, 7)
+"""FLOPs of `isoflop_runs`, where nothing else is said."""
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def data_folder() -> Path:
@@ -64,3 +70,52 @@ def surface_runs(
     tokens = flops / 6 / params
     loss = (E + A / params**alpha + B / tokens**beta) * np.exp(noise * rng.normal(size=num_runs))
     return {"params": params, "tokens": tokens, "loss": loss}
+
+
+def isoflop_runs(
+    budgets: np.ndarray,
+    reach: float = 3.0,
+    count: int = 9,
+    noise: float = 0.0,
+    shift: float = 1.0,
+    law: ParametricLaw | None = None,
+) -> list[dict[str, float]]:
+    """Return runs of a law, the corrected Chinchilla one if None, around the minimum of each budget."""
+    law, rng = law or get_law("besiroglu"), np.random.default_rng(0)
+    rows = []
+    for budget in budgets:
+        best = law.optimal(budget).num_params * shift
+        for params in best * np.geomspace(1 / reach, reach, count):
+            tokens = budget / (6 * params)
+            loss = law.loss(params, tokens) * np.exp(noise * rng.normal())
+            rows.append({"params": params, "tokens": tokens, "loss": loss})
+    return rows
+
+
+def curve_runs(count: int = 25, noise: float = 0.0) -> list[dict[str, object]]:
+    """Return runs whose loss follows the corrected Chinchilla law at every token, as if always fully decayed."""
+    law, rng = get_law("besiroglu"), np.random.default_rng(0)
+    rows = []
+    for params in np.geomspace(1e7, 3e9, count):
+        tokens = np.geomspace(params, params * 500, 120)
+        losses = np.asarray(law.loss(params, tokens)) * np.exp(noise * rng.normal(size=120))
+        curve = list(zip(tokens.tolist(), losses.tolist(), strict=True))
+        rows.append(
+            {"params": params, "tokens": tokens[-1], "loss": losses[-1], "run": f"{params:.0f}", "curve": curve}
+        )
+    return rows
+
+
+def record(index: int, **changes: object) -> RunRecord:
+    """Return what a run leaves behind, larger and better with its index."""
+    values = dict(
+        num_params=(index + 1) * 10**6,
+        num_tokens=(index + 2) * 10**7,
+        flops=6 * (index + 1) * (index + 2) * 10**13,
+        loss=3.0 - 0.1 * index,
+        stop_reason="COMPUTE_OPTIMAL",
+        law="besiroglu",
+        budget="1e15 FLOPs",
+        run=f"run-{index}",
+    )
+    return RunRecord(**{**values, **changes})  # type: ignore[arg-type]
