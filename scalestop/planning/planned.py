@@ -193,7 +193,7 @@ def _budget(plan: Plan) -> str:
 
 def _law(plan: Plan) -> str:
     if plan.law_chosen == "none":
-        return "none: the budget alone ends the run"
+        return f"none; {plan.law_reason}"
     text = f"{plan.law} (its N counts {plan.n_counts} parameters)"
     if not plan.law_has_draws:
         text += "; it has no known uncertainty, so its figures carry no interval"

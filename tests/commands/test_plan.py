@@ -23,7 +23,7 @@ def test_by_default_the_nearest_law(capsys, budget, law):
 
 def test_none_is_no_law(capsys):
     out = said(capsys, "--budget", "1e18 FLOPs", "--law", "none", "--params", "1B")
-    assert "law     none: the budget alone ends the run" in out
+    assert "law     none; no law was asked for: the budget alone ends the run" in out
     with pytest.raises(InputError, match="a plan without num_params needs a law"):
         run(("--budget", "1e18 FLOPs", "--law", "none"))
 

@@ -59,7 +59,7 @@ def test_why_this_law():
 def test_without_a_law():
     assert str(make_plan("1e18 FLOPs", None, 10**9, 1000)) == (
         "budget  1e18 FLOPs (0.0116 PF-days)\n"
-        "law     none: the budget alone ends the run\n"
+        "law     none; no law was asked for: the budget alone ends the run\n"
         "model   N 1B\n"
         "stop    BUDGET_EXHAUSTED after step 166,667, at 167M tokens (1k per step)"
     )
