@@ -12,11 +12,17 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 
-from scalestop.accounting.flops import FlopsPerToken
+from scalestop.accounting.flops import FlopsPerToken, check_flops_spec
 from scalestop.accounting.hardware import peak_flops_per_second
 from scalestop.accounting.meter import Meter, Usage
 from scalestop.accounting.params import ParamCount
-from scalestop.accounting.tokens import CountTokens, TokenAccumulator, TokenCounter, is_encoder_decoder
+from scalestop.accounting.tokens import (
+    CountTokens,
+    TokenAccumulator,
+    TokenCounter,
+    check_count_tokens,
+    is_encoder_decoder,
+)
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.lightning import trainer as _trainer
 from scalestop.lightning.feed import BatchFeed
@@ -119,6 +125,8 @@ class ComputeOptimalStopping(Callback):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
+        check_flops_spec(flops_per_token)
+        check_count_tokens(count_tokens)
         self.name = name
         # by name alone, so that a raised budget finds its counts again; made once, as Lightning asks at every hook
         self.state_key = self._generate_state_key(name=name)
