@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -80,3 +81,20 @@ def write_whole(path: Path, text: str) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_DISK_WORDS = ("No space left on device", "PytorchStreamWriter failed", "Disk quota exceeded")
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """Return in words what is wrong with the disk, if that is what an error says; None if it says something else.
+
+    Args:
+        error: What was raised; torch reports a full disk as a RuntimeError.
+    """
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
+    if isinstance(error, OSError | RuntimeError):
+        return next((words for words in _DISK_WORDS if words in str(error)), None)
+    return None

@@ -122,7 +122,8 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
     if abs(number) >= 10**MAX_EXPONENT:
         raise refuse(f"it is not below 1e{MAX_EXPONENT}")
     if text.lstrip().startswith("$"):
-        match["rest"].strip() in {"", "USD"} or _raise(refuse(f"unknown unit {shown(match['rest'].strip())} after dollars"))
+        if (rest := match["rest"].strip()) not in {"", "USD"}:
+            raise refuse(f"unknown unit {shown(rest)} after dollars")
         return Quantity(number, Dimension.USD)
     unit = match["rest"].strip()
     if not unit:
@@ -151,10 +152,6 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
     if len(re.findall(r"flops?|tokens?|days?|hours?|usd", unit, re.IGNORECASE)) > 1:
         raise refuse("two units are mixed; give one amount with one unit")
     raise refuse(f"unknown unit {shown(unit)}")
-
-
-def _raise(error: Exception) -> bool:
-    raise error
 
 
 def format_quantity(value: Fraction | int | float, dimension: Dimension) -> str:

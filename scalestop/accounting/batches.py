@@ -57,9 +57,7 @@ def inspect_batch(
     refuse(batch, "it is neither a tensor, a dict, a tuple nor a list")
 
 
-def _inspect_mapping(
-    batch: Mapping[Any, Any], ignore_index: int, encoder_decoder: bool | None, depth: int
-) -> Reader:
+def _inspect_mapping(batch: Mapping[Any, Any], ignore_index: int, encoder_decoder: bool | None, depth: int) -> Reader:
     def part(inner: Any) -> Reader:
         return inspect_batch(inner, ignore_index, encoder_decoder, depth=depth + 1)
 

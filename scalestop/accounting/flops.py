@@ -6,7 +6,6 @@ Everything counts a multiply-add as 2 FLOPs, and the backward pass as twice the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -244,6 +243,6 @@ def batch_context(batch: Any) -> int:
 
 
 def _whole(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
         raise InputError(f"{what} {shown(value)}: FLOPs per token are a finite number above 0.")
     return max(1, round(value))

@@ -192,8 +192,8 @@ def _checked(result: Any, batch: Any) -> TokenCount:
             _is_count(value) or _is_scalar(value) for value in (result.non_padding, result.in_loss)
         ):
             raise InputError(
-                f"count_tokens returned {shown(result)}. Its counts must be ints of at least 0; non_padding and in_loss may "
-                "be 0-dim integer tensors."
+                f"count_tokens returned {shown(result)}. Its counts must be ints of at least 0; non_padding and "
+                "in_loss may be 0-dim integer tensors."
             )
         return result
     try:

@@ -73,8 +73,9 @@ class StopRule:
         for name in ("tolerance", "oversize_factor"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real):
-                raise InputError(f"{name}: a number, such as {type(self).__dataclass_fields__[name].default}; "
-                                 f"got {shown(value)}")
+                raise InputError(
+                    f"{name}: a number, such as {type(self).__dataclass_fields__[name].default}; got {shown(value)}"
+                )
         if not 0 <= self.tolerance < 1:
             raise InputError(f"tolerance: a share of N_opt, at least 0 and below 1; got {shown(self.tolerance)}")
         if not 1 + self.tolerance <= self.oversize_factor < math.inf:

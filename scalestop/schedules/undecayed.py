@@ -112,6 +112,8 @@ def read_records(source: RecordsLike) -> list[RunRecord]:
         InputError: If nothing is there, or a file that was named is no record.
     """
     if not isinstance(source, str | Path):
+        if not isinstance(source, Iterable):
+            raise InputError(f"records: files, folders, globs or run records; got {shown(source)}")
         found = []
         for item in source:
             found += [item] if isinstance(item, RunRecord) else read_records(item)

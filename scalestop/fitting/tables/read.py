@@ -80,7 +80,7 @@ def _column_rows(columns: Mapping[str, Any], loss: str) -> Iterator[Row]:
     lists = {
         name: list(column)
         for name, column in columns.items()
-        if isinstance(column, Iterable) and not isinstance(column, str | bytes) and getattr(column, "ndim", 1)
+        if isinstance(column, Iterable) and not isinstance(column, str | bytes) and getattr(column, "shape", True) != ()
     }
     if len(lists) != len(columns):
         yield "records", 0, _as_mapping(columns, loss)  # one run
