@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import disk_trouble
 
 COMMANDS = {
     "train": "train a tiny GPT under a compute budget until its optimum, on real text",
@@ -17,6 +20,7 @@ COMMANDS = {
     "ladder": "train a ladder of small runs, fit your own law to it, and forecast the big run",
     "audit": "hold the analytic FLOP count of a model against the measured one",
 }
+_LONGEST_LINE = 1500
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +30,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; `sys.argv` if None.
 
     Returns:
-        The exit code: 0 done, 2 bad input, told in one line on stderr.
+        The exit code: 0 done; 2 input that cannot be used or a file that cannot be read or written, told in one line
+        on stderr; 3 from `train`: the model is too large for its budget, and nothing was trained.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(words)
+        sys.stdout.flush()  # a full disk under it shows here at the latest
+        return code
+    except InputError as error:
+        return _complain(str(error))
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        _leave_stdout()
+        return 0
+    except OSError as error:
+        _leave_stdout()
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}")
+    except RuntimeError as error:
+        if (trouble := disk_trouble(error)) is None:
+            raise
+        return _complain(f"a file could not be written: {trouble}")
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -38,18 +63,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     command, *rest = words
-    try:
-        if command not in COMMANDS:
-            near = difflib.get_close_matches(command, COMMANDS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"no command {command!r}{hint} There are {', '.join(COMMANDS)}")
-        return int(import_module(f"scalestop.commands.{command}").run(rest))
-    except InputError as error:
-        print(f"scalestop: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()
-        return 0
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command[:100], COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"no command {shown(command)}{hint} There are {', '.join(COMMANDS)}")
+    return int(import_module(f"scalestop.commands.{command}").run(rest))
+
+
+def _complain(text: str) -> int:
+    """Tell in one line what is wrong."""
+    line = " ".join(text.split())
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[:_LONGEST_LINE]}..."
+    with contextlib.suppress(OSError):
+        print(f"scalestop: error: {line}", file=sys.stderr)
+    return 2
+
+
+def _leave_stdout() -> None:
+    """Let what is still to be written to a closed pipe or a full disk go nowhere, or Python complains as it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        return
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _overview() -> str:
@@ -64,6 +103,8 @@ def _overview() -> str:
             *lines,
             "",
             "scalestop COMMAND --help tells a command's options; each takes --config FILE and --print_config.",
+            "Exit codes: 0 done; 2 input that cannot be used, told in one line; 3 (train) the model is too large for",
+            "its budget, and nothing was trained.",
         )
     )
 

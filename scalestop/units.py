@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 
 SECONDS_PER_DAY = 86_400
 FLOPS_PER_PF_DAY = 10**15 * SECONDS_PER_DAY
@@ -106,9 +106,11 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
     """
 
     def refuse(why: str) -> InputError:
-        shown = ", ".join(repr(e) for e in examples)
-        return InputError(f"{argument}: cannot use {text!r}: {why}. Write for example {shown}.")
+        written = ", ".join(repr(e) for e in examples)
+        return InputError(f"{argument}: cannot use {shown(text)}: {why}. Write for example {written}.")
 
+    if not isinstance(text, str):
+        raise refuse("it is no text")
     match = _AMOUNT.fullmatch(text) or _DOLLARS.fullmatch(text)
     if match is None:
         raise refuse("it does not begin with a finite number")
@@ -120,7 +122,8 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
     if abs(number) >= 10**MAX_EXPONENT:
         raise refuse(f"it is not below 1e{MAX_EXPONENT}")
     if text.lstrip().startswith("$"):
-        match["rest"].strip() in {"", "USD"} or _raise(refuse(f"unknown unit {match['rest'].strip()!r} after dollars"))
+        if (rest := match["rest"].strip()) not in {"", "USD"}:
+            raise refuse(f"unknown unit {shown(rest)} after dollars")
         return Quantity(number, Dimension.USD)
     unit = match["rest"].strip()
     if not unit:
@@ -148,11 +151,7 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
         return Quantity(number * _COUNT_WORDS[found["scale"]], Dimension.USD)
     if len(re.findall(r"flops?|tokens?|days?|hours?|usd", unit, re.IGNORECASE)) > 1:
         raise refuse("two units are mixed; give one amount with one unit")
-    raise refuse(f"unknown unit {unit!r}")
-
-
-def _raise(error: Exception) -> bool:
-    raise error
+    raise refuse(f"unknown unit {shown(unit)}")
 
 
 def format_quantity(value: Fraction | int | float, dimension: Dimension) -> str:

@@ -55,7 +55,7 @@ PUBLIC = [
 # Within accounting the meter loads no torch, as the rule reads what it counts; run and planning load none either.
 HOUSE = [
     # rooms                                     packages from elsewhere, at import
-    ({"errors", "units"}, set()),
+    ({"errors", "files", "units"}, set()),
     ({"laws", "accounting.meter"}, {"numpy"}),
     ({"accounting"}, {"numpy", "torch"}),
     ({"planning", "fitting"}, {"numpy", "scipy"}),

@@ -5,26 +5,38 @@ Nothing is guessed: a batch that fits no rule, or two, is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from scalestop.accounting.readers import EXACT, INTEGERS, FieldReader, NestedReader, Reader, TensorReader
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 
 INPUT_KEYS = ("input_ids", "tokens", "inputs", "x")
 LABEL_KEYS = ("labels", "targets", "target", "y")
 
 
-def inspect_batch(batch: Any, ignore_index: int = -100, encoder_decoder: bool | None = None) -> Reader:
+_DEEPEST = 8
+"""Batches within batches that are looked into: loaders of loaders are two or three."""
+
+_READ = frozenset(
+    (*INPUT_KEYS, *LABEL_KEYS, "inputs_embeds", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
+)
+
+
+def inspect_batch(
+    batch: Any, ignore_index: int = -100, encoder_decoder: bool | None = None, *, depth: int = 0
+) -> Reader:
     """Find out how to read a batch.
 
     Args:
         batch: What the data loader gave; see :func:`scalestop.accounting.tokens.count_tokens` for the rules.
         ignore_index: Label value that carries no loss.
         encoder_decoder: Whether ``labels`` are the text of a decoder; None to tell from ``decoder_input_ids``.
+        depth: Batches that this one lies in.
 
     Returns:
         A reader for batches of this structure.
@@ -35,7 +47,9 @@ def inspect_batch(batch: Any, ignore_index: int = -100, encoder_decoder: bool | 
     if isinstance(batch, Tensor):
         _check_ids(batch, batch)
         return TensorReader(batch.dtype)
-    options = (ignore_index, encoder_decoder)
+    if depth > _DEEPEST:
+        refuse(batch, f"it lies more than {_DEEPEST} deep in batches of batches")
+    options = (ignore_index, encoder_decoder, depth)
     if isinstance(batch, Mapping):
         return _inspect_mapping(batch, *options)
     if isinstance(batch, tuple | list):
@@ -43,13 +57,14 @@ def inspect_batch(batch: Any, ignore_index: int = -100, encoder_decoder: bool | 
     refuse(batch, "it is neither a tensor, a dict, a tuple nor a list")
 
 
-def _inspect_mapping(batch: Mapping[Any, Any], ignore_index: int, encoder_decoder: bool | None) -> Reader:
+def _inspect_mapping(batch: Mapping[Any, Any], ignore_index: int, encoder_decoder: bool | None, depth: int) -> Reader:
     def part(inner: Any) -> Reader:
-        return inspect_batch(inner, ignore_index, encoder_decoder)
+        return inspect_batch(inner, ignore_index, encoder_decoder, depth=depth + 1)
 
     tensors = [key for key in INPUT_KEYS if isinstance(batch.get(key), Tensor)]
     if "input_ids" in tensors:
         tensors = ["input_ids"]
+    _check_plain(batch, batch.items())
     embeds = batch.get("inputs_embeds")
     if not tensors and isinstance(embeds, Tensor) and embeds.ndim == 3:
         return _field_reader(batch, "inputs_embeds", embeds, ignore_index, encoder_decoder)
@@ -106,9 +121,9 @@ def _field_reader(
     )
 
 
-def _inspect_sequence(batch: Any, ignore_index: int, encoder_decoder: bool | None) -> Reader:
+def _inspect_sequence(batch: Any, ignore_index: int, encoder_decoder: bool | None, depth: int) -> Reader:
     def part(inner: Any) -> Reader:
-        return inspect_batch(inner, ignore_index, encoder_decoder)
+        return inspect_batch(inner, ignore_index, encoder_decoder, depth=depth + 1)
 
     if batch and all(item is None or isinstance(item, Mapping | tuple | list) for item in batch):
         return NestedReader(len(batch), part)
@@ -118,6 +133,7 @@ def _inspect_sequence(batch: Any, ignore_index: int, encoder_decoder: bool | Non
     if any(isinstance(item, Mapping) for item in batch):
         refuse(batch, "it mixes tensors and dicts")
     (index, ids), *others = tensors
+    _check_plain(batch, tensors)
     _check_ids(ids, batch)
     rivals = [(i, other) for i, other in others if other.ndim == 2 and not other.is_floating_point()]
     if len(rivals) > 1:
@@ -153,9 +169,21 @@ def _may_be_mask(ids: Tensor, other: Tensor) -> bool:
 def _check_ids(ids: Tensor, batch: Any) -> Tensor:
     if ids.dtype not in INTEGERS:
         refuse(batch, f"its input is {str(ids.dtype).removeprefix('torch.')}, not token ids")
-    if ids.ndim != 2 or ids.is_nested:
+    _check_plain(batch, [("input", ids)])
+    if ids.ndim != 2:
         refuse(batch, "token ids must be [batch, sequence]")
     return ids
+
+
+def _check_plain(batch: Any, parts: Iterable[tuple[Any, Any]]) -> None:
+    """Refuse tensors without a plain shape among those that are read."""
+    for name, part in parts:
+        if not isinstance(part, Tensor) or (isinstance(batch, Mapping) and name not in _READ):
+            continue
+        if part.is_nested:
+            refuse(batch, f"{name!r} is a nested tensor, whose rows differ in length")
+        if part.layout is not torch.strided:
+            refuse(batch, f"{name!r} is a sparse tensor")
 
 
 def _check_mask(mask: Any, shape: tuple[int, ...], batch: Any) -> None:
@@ -183,8 +211,9 @@ def describe(batch: Any, depth: int = 0) -> str:
         return f"{str(batch.dtype).removeprefix('torch.')} tensor {shape}"
     name = type(batch).__name__
     if depth < 2 and isinstance(batch, Mapping):
-        return f"{name}({', '.join(f'{key!r}: {describe(value, depth + 1)}' for key, value in batch.items())})"
+        items = [f"{shown(key, 40)}: {describe(value, depth + 1)}" for key, value in islice(batch.items(), 12)]
+        return f"{name}({', '.join(items + ['...'] * (len(batch) > 12))})"
     if depth < 2 and isinstance(batch, tuple | list):
-        shown = [describe(item, depth + 1) for item in batch[:4]] + ["..."] * (len(batch) > 4)
-        return f"{name}({', '.join(shown)})"
+        items = [describe(item, depth + 1) for item in batch[:4]] + ["..."] * (len(batch) > 4)
+        return f"{name}({', '.join(items)})"
     return name

@@ -6,7 +6,6 @@ Everything counts a multiply-add as 2 FLOPs, and the backward pass as twice the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from scalestop.accounting.measure import Measurement, measure_flops
 from scalestop.accounting.meta import Step
 from scalestop.accounting.params import ParamCount
 from scalestop.accounting.tokens import CountTokens
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 
 #: A way to get FLOPs per token: a name, the number itself, or a function of module and batch that returns it.
 FlopsSpec = str | int | float | Callable[[Any, Any], float]
@@ -140,12 +139,8 @@ def flops_per_token(
         InputError: An unknown method, or one without what it needs; a number or a function's answer that is not
             finite and above 0.
     """
+    check_flops_spec(spec)
     if isinstance(spec, str):
-        if spec not in METHODS:
-            raise InputError(
-                f"flops_per_token={spec!r} is none of {', '.join(map(repr, METHODS))}, a number, or a function "
-                "(module, batch) -> number."
-            )
         if spec == "measured":
             _need(spec, module=module, batch=batch)
             assert module is not None
@@ -161,6 +156,25 @@ def flops_per_token(
     if callable(spec):
         return FlopsPerToken(_whole(spec(module, batch), "flops_per_token's function returned"), None, "function")
     return FlopsPerToken(_whole(spec, "flops_per_token ="), None, "number")
+
+
+def check_flops_spec(spec: Any) -> None:
+    """Check a way to get FLOPs per token, as far as it can be without a model.
+
+    Args:
+        spec: As for :func:`flops_per_token`.
+
+    Raises:
+        InputError: It is no known method, no finite number above 0 and no function.
+    """
+    if isinstance(spec, str):
+        if spec not in METHODS:
+            raise InputError(
+                f"flops_per_token={shown(spec)} is none of {', '.join(map(repr, METHODS))}, a number, or a function "
+                "(module, batch) -> number."
+            )
+    elif not callable(spec):
+        _whole(spec, "flops_per_token =")
 
 
 def _with_attention(base: FlopsPerToken, dims: AttentionDims, context: int, trains: bool) -> FlopsPerToken:
@@ -229,6 +243,6 @@ def batch_context(batch: Any) -> int:
 
 
 def _whole(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise InputError(f"{what} {value!r}: FLOPs per token are a finite number above 0.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
+        raise InputError(f"{what} {shown(value)}: FLOPs per token are a finite number above 0.")
     return max(1, round(value))

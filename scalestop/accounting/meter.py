@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class Usage:
 
 _SUMMED = ("tokens", "tokens_non_padding", "tokens_in_loss", "samples", "validation_tokens", "nanoseconds")
 """The counters that ranks add up; optimizer steps are the same on each."""
+
+_SECOND = 10**9
+"""Nanoseconds."""
 
 Reduce = Callable[[Sequence[int]], Sequence[int]]
 """Sums a list of ints element by element over the data-parallel ranks."""
@@ -167,9 +170,12 @@ class Meter:
         Args:
             reduce: Sums a list of ints over the ranks.
         """
-        payload = [*(self._pending[name] for name in _SUMMED), self.largest_step_tokens, self._longest_here]
-        *sums, self._largest_step, self._longest_step = (int(value) for value in reduce(payload))
-        self._fold(dict(zip(_SUMMED, sums, strict=True)))
+        # times go in two parts: 30 days of 16,384 ranks in nanoseconds do not fit the 64 bits that a reduction has
+        times = (*divmod(self._pending["nanoseconds"], _SECOND), *divmod(self._longest_here, _SECOND))
+        payload = [*(self._pending[name] for name in _SUMMED[:-1]), self.largest_step_tokens, *times]
+        *sums, self._largest_step, seconds, rest, longest, longest_rest = (int(value) for value in reduce(payload))
+        self._longest_step = longest * _SECOND + longest_rest
+        self._fold(dict(zip(_SUMMED, [*sums, seconds * _SECOND + rest], strict=True)))
 
     def _fold(self, added: dict[str, int]) -> None:
         for name, value in added.items():
@@ -235,7 +241,7 @@ class Meter:
             raise InputError(f"meter state: missing {', '.join(missing)}")
         for name in expected:
             if not isinstance(state[name], int) or state[name] < 0:
-                raise InputError(f"meter state: {name} must be a count; got {state[name]!r}")
+                raise InputError(f"meter state: {name} must be a count; got {shown(state[name])}")
         self._totals = {name: state[name] for name in self._totals}
         self._pending = dict.fromkeys(_SUMMED, 0)
         self._optimizer_steps = state["optimizer_steps"]

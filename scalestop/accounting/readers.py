@@ -69,6 +69,12 @@ def _count_mask(mask: Tensor, num_samples: int) -> int | Tensor:
     return count_nonzero(mask.any(dim=-2)) * (num_samples if mask.shape[0] == 1 else 1)
 
 
+def _is_ragged(batch: Any, key: Any) -> bool:
+    """Whether a field is a tensor that has no plain shape: nested or sparse."""
+    part = None if key is None else batch[key]
+    return isinstance(part, Tensor) and (part.is_nested or part.layout is not torch.strided)
+
+
 @dataclass(frozen=True, slots=True)
 class TensorReader:
     """Reads a bare tensor of token ids ``[B, T]``."""
@@ -77,8 +83,11 @@ class TensorReader:
 
     def read(self, batch: Any) -> Counts | None:
         """Counts by shape."""
-        shape = batch.shape
-        if len(shape) != 2 or batch.dtype is not self.dtype:
+        try:
+            shape = batch.shape
+        except RuntimeError:  # ragged rows have none
+            return None
+        if len(shape) != 2 or batch.dtype is not self.dtype or type(shape[1]) is not int:
             return None
         processed = shape[0] * shape[1]
         return processed, processed, processed, shape[0]
@@ -112,7 +121,7 @@ class FieldReader:
                 return None
             ids = batch[self.ids]
             shape = ids.shape
-            if len(shape) != self.ndim or ids.dtype is not self.dtype:
+            if len(shape) != self.ndim or ids.dtype is not self.dtype or type(shape[1]) is not int:
                 return None
             for key, dtype, ndim in self.bystanders:
                 other = batch[key]
@@ -134,8 +143,16 @@ class FieldReader:
             if labels.shape != shape:
                 return None
             return processed, non_padding, count_not_equal(labels, self.ignore_index), samples
-        except (AttributeError, KeyError, TypeError, IndexError):  # a field is gone or is no tensor any more
+        # a field is gone, is no tensor any more, or one of ragged rows
+        except (AttributeError, KeyError, TypeError, IndexError, ValueError, NotImplementedError):
             return None
+        except RuntimeError:
+            if any(_is_ragged(batch, key) for key in (self.ids, self.mask, self.labels, *self._others())):
+                return None
+            raise  # a device's own error
+
+    def _others(self) -> tuple[Any, ...]:
+        return (self.decoder_ids, self.decoder_mask, *(key for key, _, _ in self.bystanders))
 
     def _with_decoder(self, batch: Any, processed: int, non_padding: int | Tensor, samples: int) -> Counts | None:
         target = batch[self.decoder_ids if self.decoder_ids is not None else self.labels]
@@ -161,7 +178,9 @@ class NestedReader:
 
     def read(self, batch: Any) -> Counts | None:
         """Sums of the parts' counts."""
-        if (len(batch) if type(self.layout) is int else tuple(batch)) != self.layout:
+        if isinstance(batch, Mapping) == isinstance(self.layout, int):
+            return None
+        if (len(batch) if isinstance(self.layout, int) else tuple(batch)) != self.layout:
             return None
         processed, samples = 0, 0
         non_padding: int | Tensor = 0

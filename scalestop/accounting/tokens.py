@@ -9,7 +9,7 @@ tensors, and moved to the host only when somebody asks.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from scalestop.accounting.batches import describe, inspect_batch, refuse
 from scalestop.accounting.readers import INTEGERS, Reader
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,9 @@ class TokenCounter:
         encoder_decoder: Whether ``labels`` are a decoder's text (T5-like); None to tell from ``decoder_input_ids``.
     """
 
+    #: Structures of batch remembered: ever new ones, such as dicts keyed by task, neither pile up nor slow the search.
+    MOST_READERS = 16
+
     __slots__ = ("_encoder_decoder", "_function", "_ignore_index", "_readers")
 
     def __init__(
@@ -66,16 +69,12 @@ class TokenCounter:
         ignore_index: int = -100,
         encoder_decoder: bool | None = None,
     ) -> None:
-        if count_tokens is not None and not callable(count_tokens):
-            raise InputError(
-                f"count_tokens={count_tokens!r} is not a function. Pass one that takes a batch and returns an int or a "
-                "TokenCount."
-            )
+        check_count_tokens(count_tokens)
         self._function = count_tokens
         self._ignore_index = ignore_index
         self._encoder_decoder = encoder_decoder
-        # A run sees one structure, rarely a few (a loader per task): inspected once each.
-        self._readers: dict[type, list[Reader]] = {}
+        # A run sees one structure, rarely a few (a loader per task): inspected once each, the latest first.
+        self._readers: list[tuple[type, Reader]] = []
 
     def __call__(self, batch: Any) -> TokenCount:
         """Count a batch; masked counts of a batch on an accelerator stay there.
@@ -91,16 +90,32 @@ class TokenCounter:
         """
         if self._function is not None:
             return _checked(self._function(batch), batch)
-        for reader in self._readers.get(type(batch), ()):
-            counts = reader.read(batch)
-            if counts is not None:
-                return TokenCount(*counts)
+        kind = type(batch)
+        for known, reader in self._readers:
+            if known is kind:
+                counts = reader.read(batch)
+                if counts is not None:
+                    return TokenCount(*counts)
         reader = inspect_batch(batch, self._ignore_index, self._encoder_decoder)
         counts = reader.read(batch)
         if counts is None:
             refuse(batch, "its parts do not fit together")
-        self._readers.setdefault(type(batch), []).append(reader)
+        self._readers.insert(0, (kind, reader))
+        del self._readers[self.MOST_READERS :]
         return TokenCount(*counts)
+
+
+def check_count_tokens(count_tokens: Any) -> None:
+    """Check that a rule for a batch's tokens is a function, or None.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if count_tokens is not None and not callable(count_tokens):
+        raise InputError(
+            f"count_tokens={shown(count_tokens)} is not a function. Pass one that takes a batch and returns an int or "
+            "a TokenCount."
+        )
 
 
 def count_tokens_lazy(
@@ -177,17 +192,20 @@ def _checked(result: Any, batch: Any) -> TokenCount:
             _is_count(value) or _is_scalar(value) for value in (result.non_padding, result.in_loss)
         ):
             raise InputError(
-                f"count_tokens returned {result!r}. Its counts must be ints of at least 0; non_padding and in_loss may "
-                "be 0-dim integer tensors."
+                f"count_tokens returned {shown(result)}. Its counts must be ints of at least 0; non_padding and "
+                "in_loss may be 0-dim integer tensors."
             )
         return result
-    if isinstance(result, bool | Tensor) or not hasattr(result, "__index__") or operator.index(result) < 0:
-        shown = describe(result) if isinstance(result, Tensor) else repr(result)
+    try:
+        tokens = -1 if isinstance(result, bool | Tensor) else operator.index(result)
+    except TypeError:  # no integer; a numpy array has an index and may refuse to give it
+        tokens = -1
+    if tokens < 0:
+        got = describe(result) if isinstance(result, Tensor) else shown(result)
         raise InputError(
-            f"count_tokens returned {shown}. It must return the batch's number of tokens as an int (from shapes: "
+            f"count_tokens returned {got}. It must return the batch's number of tokens as an int (from shapes: "
             "x.numel()), or a TokenCount, whose non_padding and in_loss may be 0-dim tensors."
         )
-    tokens = operator.index(result)
     return TokenCount(tokens, tokens, tokens, _rows(batch))
 
 
@@ -202,9 +220,9 @@ def _is_scalar(value: Any) -> bool:
 def _rows(batch: Any) -> int:
     """Rows of the first tensor in sight, 0 if there is none."""
     if isinstance(batch, Tensor):
-        return int(batch.shape[0]) if batch.ndim else 0
-    items = batch.values() if hasattr(batch, "values") else batch if isinstance(batch, tuple | list) else ()
-    return next((int(item.shape[0]) for item in items if isinstance(item, Tensor) and item.ndim), 0)
+        return len(batch) if batch.ndim else 0
+    items = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
+    return next((len(item) for item in items if isinstance(item, Tensor) and item.ndim), 0)
 
 
 class TokenAccumulator:

@@ -25,19 +25,29 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     """
     try:
         return parser.parse_args(list(words))
-    except ArgumentError as error:
-        raise InputError(_one_line(str(error))) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"config: a file is no text in UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise InputError("config: a file or an option is nested too deeply") from None
+    # whatever else jsonargparse raises, it is about words and files that the user gave
+    except Exception as error:
+        raise InputError(one_line(str(error)) or type(error).__name__) from None
 
 
 def build(make: Callable[[], Any]) -> Any:
     """Call `make`, turning what a class says of a bad argument into an `InputError`."""
     try:
         return make()
-    except (ArgumentError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
+    except InputError:
+        raise
+    except (ArgumentError, TypeError, ValueError, OverflowError, ImportError) as error:
+        raise InputError(one_line(str(error))) from None
+    except Exception as error:
+        if type(error).__name__ != "MisconfigurationException":  # Lightning's word for a bad argument
             raise
-        raise InputError(_one_line(str(error))) from None
+        raise InputError(one_line(str(error))) from None
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return the beginning of a text as one line."""
     return " ".join(text.split())[:600]

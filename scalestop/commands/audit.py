@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scalestop.commands._parser import build, new_parser, parse
+from scalestop.errors import InputError
 
 
 def run(words: Sequence[str]) -> int:
@@ -26,6 +27,8 @@ def run(words: Sequence[str]) -> int:
     built = build(lambda: parser.instantiate_classes(options))
     built.data.prepare_data()
     built.data.setup("fit")
-    batch = next(iter(built.data.train_dataloader()))
+    batch = next(iter(built.data.train_dataloader()), None)
+    if batch is None:
+        raise InputError("data: its loader gives no batch to count")
     print(audit(built.model, batch).text())
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from scalestop.commands._parser import new_parser, parse
 from scalestop.errors import InputError, ScalestopWarning
+from scalestop.files import as_path
 from scalestop.fitting.backtest import backtest
 from scalestop.fitting.fit import Method, fit_law
 from scalestop.fitting.law_fit import LawFit
 from scalestop.laws.base import NCounts
 from scalestop.report.fit_tables import constants_table, optimum_table
+
+PLOTS = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
+"""Kinds of picture, by suffix."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -88,6 +93,7 @@ def run_fit(
         fitted_scale=fitted_scale,
     )
     try:
+        _check(out, plot, seed)
         with warnings.catch_warnings():
             # left-out rows come in the findings, where they can be read
             warnings.simplefilter("ignore", ScalestopWarning)
@@ -111,17 +117,32 @@ def run_fit(
             shown.print("\n[bold]Backtest[/]: fitted on cheap runs, predicting dearer ones")
             shown.print(escape(str(tested)), highlight=False)
         if out is not None:
-            shown.print(f"law saved: {escape(str(fit.law.save(out)))}", soft_wrap=True)
+            shown.print(f"law saved: {escape(str(fit.law.save(as_path(out, 'out'))))}", soft_wrap=True)
         if plot is not None:
             from scalestop.report.fit_plot import plot_fit
 
-            plot_fit(fit, plot)
+            plot_fit(fit, as_path(plot, "plot"))
             shown.print(f"picture saved: {escape(str(plot))}", soft_wrap=True)
     except (InputError, OSError) as error:
         complaint = console or Console(stderr=True)
         complaint.print(f"scalestop: error: {escape(str(error))}", soft_wrap=True, highlight=False)
         return 2
     return 0
+
+
+def _check(out: str | Path | None, plot: str | Path | None, seed: int) -> None:
+    """Refuse what would fail only after the fit.
+
+    Raises:
+        InputError: Naming the option.
+    """
+    if seed < 0:
+        raise InputError(f"seed: must not be negative; got {seed}")
+    for name, given in (("out", out), ("plot", plot)):
+        if given is not None and os.path.isdir(as_path(given, name)):
+            raise InputError(f"{name}: {given} is a folder; give a file in it")
+    if plot is not None and (suffix := Path(plot).suffix.lower()) not in PLOTS:
+        raise InputError(f"plot: a picture is one of {', '.join(PLOTS)}; got {suffix or 'no suffix'!r}")
 
 
 def _progress(console: Console) -> Progress:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from scalestop.commands._parser import new_parser, parse
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import as_path
 from scalestop.ladder.finish import finish
 from scalestop.ladder.forecast import describe_accuracy
 from scalestop.ladder.launch import Launcher, launch
@@ -38,6 +39,8 @@ def run(words: Sequence[str]) -> int:
     if options.threads is not None:
         import torch
 
+        if options.threads < 1:
+            raise InputError(f"threads: must be at least 1; got {options.threads}")
         torch.set_num_threads(options.threads)
     plan = plan_ladder(settings)
     plan = replace(plan, rungs=tuple(with_seconds(settings, plan.rungs)))
@@ -101,8 +104,11 @@ def _data(given: Any) -> dict[str, Any]:
     """Read what `--data` says: a path of text, or a class."""
     if not isinstance(given, str):
         return _class(given)
-    if Path(given).expanduser().exists():
-        return {"class_path": TEXT_DATA, "init_args": {"path": str(Path(given).expanduser().resolve())}}
+    path = as_path(given, "data")
+    if os.path.exists(path):  # of a name too long, Path.exists raises
+        return {"class_path": TEXT_DATA, "init_args": {"path": str(path.resolve())}}
     if "/" in given or "." not in given:
-        raise InputError(f"data: no file or folder at {given!r}; give an existing one, or a datamodule's class_path")
+        raise InputError(
+            f"data: no file or folder at {shown(given)}; give an existing one, or a datamodule's class_path"
+        )
     return _class(given)

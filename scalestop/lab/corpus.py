@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
 import sysconfig
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import as_path
 
 SEPARATOR = b"\0"
 """Put between two files; text does not hold this byte, so the model can learn that a file ends here."""
@@ -146,14 +148,17 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
     """
     if path is None:
         return embedded_corpus()
-    root = Path(path).expanduser()
-    if root.is_file():
+    root = as_path(path, "path")
+    if os.path.isfile(root):  # of a name too long, Path's own methods raise
         found = [(root.name, root)]
-    elif root.is_dir():
+    elif os.path.isdir(root):
         found = [(name, file) for name, file in _files_below(root, "*") if not _is_hidden(name)]
     else:
-        raise InputError(f"path: no file or folder at {str(path)!r}; give an existing one, or leave path out")
-    texts = [(name, file.read_bytes()) for name, file in found]
+        raise InputError(f"path: no file or folder at {shown(str(path))}; give an existing one, or leave path out")
+    try:
+        texts = [(name, file.read_bytes()) for name, file in found]
+    except OSError as error:
+        raise InputError(f"path: {error.filename or root} cannot be read: {error.strerror or error}") from None
     texts = [(name, text) for name, text in texts if text and b"\0" not in text[:_BINARY_PROBE_BYTES]]
     if not texts:
         raise InputError(

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError, ArgumentParser
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 from scalestop.ladder.settings import LadderSettings
 
 
@@ -19,11 +19,16 @@ def import_class(path: str, what: str) -> type:
     Raises:
         InputError: If there is none.
     """
+    if not isinstance(path, str):
+        raise InputError(f"{what}.class_path: the path of a class, such as 'my.module.Model'; got {shown(path)}")
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{what}.class_path: cannot import {path!r}: {error}") from None
+        raise InputError(f"{what}.class_path: cannot import {shown(path)}: {error}") from None
+    if not isinstance(found, type):
+        raise InputError(f"{what}.class_path: {path} is a {type(found).__name__}, not a class")
+    return found
 
 
 def build_model(settings: LadderSettings, arguments: Mapping[str, Any]) -> pl.LightningModule:
@@ -44,7 +49,7 @@ def _build(what: str, base: type, given: Mapping[str, Any], arguments: Mapping[s
     try:
         parsed = parser.parse_object({what: {"class_path": given["class_path"], "init_args": init_args}})
         return parser.instantiate_classes(parsed)[what]
-    except (ArgumentError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (ArgumentError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{what}: {' '.join(str(error).split())[:600]}") from None

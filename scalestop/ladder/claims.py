@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -26,11 +27,12 @@ class Claim:
         _held.add(descriptor)
 
     @classmethod
-    def take(cls, path: Path) -> Claim | None:
+    def take(cls, path: Path, *, wait: bool = False) -> Claim | None:
         """Take the claim; None if somebody else has it.
 
         Args:
             path: The claim's file. Missing folders are made.
+            wait: Whether to wait until it is free.
 
         Raises:
             InputError: If the folder's file system has no locks.
@@ -38,7 +40,7 @@ class Claim:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             os.close(descriptor)
             return None
@@ -48,8 +50,9 @@ class Claim:
                 f"out: the file system of {path.parent} cannot lock files ({error.strerror}), so workers could train "
                 f"one rung twice; choose a folder elsewhere"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode())  # for people
+        with contextlib.suppress(OSError):  # for people; a full disk takes nothing from the lock
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode())
         return cls(descriptor)
 
     def release(self) -> None:

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from scalestop.errors import InputError, ScalestopWarning
+from scalestop.files import write_whole
 from scalestop.fitting import LawFit, backtest, fit_law
 from scalestop.ladder.plan import target_rung
 from scalestop.ladder.rates import check_rates, forecast_rate
 from scalestop.ladder.rung import Rung
 from scalestop.ladder.settings import TEXT_DATA, TINY_GPT, LadderSettings
 from scalestop.ladder.show import describe_recipe
-from scalestop.ladder.store import Ladder, write_whole
+from scalestop.ladder.store import Ladder
 from scalestop.ladder.table import run_rows, write_table
 from scalestop.laws import ScalingLaw
 from scalestop.planning.plan import make_plan

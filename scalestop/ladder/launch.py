@@ -15,7 +15,7 @@ from rich.console import Console
 from scalestop.errors import InputError
 from scalestop.ladder.show import progress_shown
 from scalestop.ladder.store import Ladder
-from scalestop.ladder.work import main, work
+from scalestop.ladder.work import DISK_TROUBLE, cannot_write, main, work
 
 Launcher = Literal["local", "slurm"]
 _POLL_SECONDS = 1.0
@@ -29,7 +29,7 @@ def launch(
     slurm: Mapping[str, Any] | None = None,
     wait: bool = True,
 ) -> list[str]:
-    """Train a ladder's rungs.
+    """Train a ladder's rungs, and wait for those that other processes are training.
 
     Args:
         ladder: The ladder.
@@ -43,7 +43,7 @@ def launch(
         Names of the rungs that are not done.
 
     Raises:
-        InputError: If there are no workers, or submitit is not installed.
+        InputError: If there are no workers, submitit is not installed, or the folder cannot be written.
     """
     if workers < 1:
         raise InputError(f"workers: must be at least 1; got {workers!r}")
@@ -52,7 +52,7 @@ def launch(
         console.print(f"submitted {len(jobs)} tasks: {', '.join(str(job.job_id) for job in jobs)}", highlight=False)
         if wait:
             with progress_shown(ladder, workers, console):
-                while not all(job.done() for job in jobs):
+                while not all(job.done() for job in jobs) or any(map(ladder.is_held, ladder.open_rungs())):
                     time.sleep(_POLL_SECONDS)
     elif workers == 1:
         with progress_shown(ladder, workers, console):
@@ -77,7 +77,8 @@ def _run_processes(ladder: Ladder, workers: int) -> None:
             command = [sys.executable, "-m", "scalestop.ladder.work", str(ladder.folder), str(threads)]
             processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=environment))
         for process in processes:
-            process.wait()
+            if process.wait() == DISK_TROUBLE:
+                raise cannot_write(ladder, "a worker could not save; its disk may be full")
     finally:
         for process in processes:
             process.kill()
@@ -88,8 +89,8 @@ class ArrayTask:
     """A worker as submitit's task. Preempted, it is queued again, and goes on from its rung's last checkpoint."""
 
     def __call__(self, folder: str) -> int:
-        """Work at the ladder in a folder; see `work.main`."""
-        return main(folder)
+        """Work at the ladder in a folder; see `work.main`. An allocation does not wait for others' rungs."""
+        return main(folder, stay=False)
 
     def checkpoint(self, folder: str) -> Any:
         """Return what submitit shall queue when the job is preempted or runs out of time: the same again."""

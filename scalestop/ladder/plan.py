@@ -76,8 +76,18 @@ def plan_ladder(settings: LadderSettings) -> LadderPlan:
         settings: What is asked for.
 
     Raises:
-        InputError: If a budget is too small to measure anything.
+        InputError: If a budget is too small to measure anything, or the settings lead beyond all numbers.
     """
+    try:
+        return _plan(settings)
+    except (OverflowError, ZeroDivisionError):
+        raise InputError(
+            "ladder: its settings lead to sizes, budgets or learning rates beyond all numbers; see spread, "
+            "budget_ratio, num_budgets, lr_power and lr_batch_power"
+        ) from None
+
+
+def _plan(settings: LadderSettings) -> LadderPlan:
     prior, find = settings.prior, size_finder(settings)
     budgets = pilot_budgets(settings)
     optima = [float(prior.optimal(float(flops)).num_params) for flops in budgets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -21,6 +22,7 @@ import pytorch_lightning as pl
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.ladder.apart import end_with_parent
 from scalestop.ladder.build import build_data, build_model
+from scalestop.ladder.points import latest_point, only_data, why_unreadable
 from scalestop.ladder.rung import Rung
 from scalestop.ladder.settings import LadderSettings
 from scalestop.ladder.store import DIVERGED, Ladder
@@ -28,7 +30,7 @@ from scalestop.ladder.watchers import DivergenceGuard, ResumePoints
 from scalestop.lightning import ComputeOptimalStopping, decay_to
 from scalestop.lightning.callback import StoppingCallback
 from scalestop.planning.budget import Budget
-from scalestop.run.records import FILE_NAME, RunRecord
+from scalestop.run.records import RunRecord
 
 _PROBE_STEPS = 8
 
@@ -75,25 +77,21 @@ def train_rung(ladder: Ladder, rung: Rung) -> RunRecord | None:
         corpus = getattr(data, "corpus", None)
         if corpus is not None and hasattr(corpus, "describe"):
             ladder.keep_text(corpus.describe())
-        stopping = _stopping(ladder, rung)
+        checkpoint = latest_point(work) or (_start_point(ladder, rung) if rung.kind == "branch" else None)
+        stopping = _stopping(ladder, rung, checkpoint)
         guard = DivergenceGuard(settings.spike, rung.steps)
         saver = ResumePoints(
             work, settings.checkpoint_seconds, stopping, rung.points, ladder.points(rung.name) if rung.points else None
         )
-        checkpoint = saver.latest() or (ladder.start_point(rung) if rung.kind == "branch" else None)
         trainer = pl.Trainer(
             **_trainer_options(settings), default_root_dir=work, callbacks=[stopping, guard, saver], max_epochs=-1
         )
-        trainer.fit(
-            model,
-            datamodule=data,
-            ckpt_path=checkpoint,
-            # a file of our own, which may hold hyperparameters of any class
-            **({"weights_only": False} if checkpoint else {}),
-        )
+        trainer.fit(model, datamodule=data, **only_data(trainer, checkpoint))
     if not trainer.is_global_zero:
         return None
-    record = RunRecord.load(work / FILE_NAME)
+    if stopping.record_path is None:
+        raise OSError(errno.EIO, "the run's record could not be written", str(work))
+    record = RunRecord.load(stopping.record_path)
     unique = None if corpus is None else len(corpus.train)
     record = replace(record, run=rung.name, unique_tokens=record.unique_tokens or unique)
     how = guard.diverged
@@ -119,13 +117,21 @@ def _end(ladder: Ladder, rung: Rung, record: RunRecord) -> RunRecord:
     return record
 
 
-def _stopping(ladder: Ladder, rung: Rung) -> StoppingCallback:
+def _start_point(ladder: Ladder, rung: Rung) -> Path:
+    path = ladder.start_point(rung)
+    if (why := why_unreadable(path)) is not None:
+        raise InputError(
+            f"out: {path} cannot be loaded as plain data: {why}. Delete it and {ladder.folder / 'trunks'}/{rung.trunk}"
+            f".json, and the trunk is trained again"
+        )
+    return path
+
+
+def _stopping(ladder: Ladder, rung: Rung, start: Path | None) -> StoppingCallback:
     """Return the callback that ends a rung at its own tokens and nowhere else."""
     law = ladder.settings.prior
     if rung.kind == "branch":
-        saver = ladder.work(rung)
-        own = sorted(saver.glob("step=*.ckpt"))
-        start = own[-1] if own else ladder.start_point(rung)
+        assert start is not None
         return decay_to(start, rung.num_tokens, law=law, save_checkpoint=False, verbose=False)
     return ComputeOptimalStopping(
         Budget(tokens=rung.num_tokens),

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from scalestop.errors import InputError, shown
 
 Kind = Literal["run", "trunk", "branch", "sweep", "valley"]
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.=+_-]{0,199}")
+
+
+def is_safe_name(name: object) -> bool:
+    """Whether a name can be that of a file in a ladder's folder, and leads nowhere else."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and ".." not in name
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,31 @@ class Rung:
     seconds: float | None = None
     """Predicted time on one worker; None if no speed is known."""
 
+    def __post_init__(self) -> None:
+        for name in ("name", "trunk"):
+            value = getattr(self, name)
+            if not (value is None and name == "trunk") and not is_safe_name(value):
+                raise InputError(
+                    f"rung: {name}: letters, digits and . = + _ - alone, beginning with a letter or digit, as it names "
+                    f"files; got {shown(value)}"
+                )
+        if self.kind not in get_args(Kind):
+            raise InputError(f"rung {self.name}: kind: one of {', '.join(get_args(Kind))}; got {shown(self.kind)}")
+        for name in ("num_params", "num_tokens", "flops", "budget", "batch_size", "tokens_per_step", "width"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise InputError(f"rung {self.name}: {name}: a count of at least 1; got {shown(value)}")
+        if any(type(value) is not int or value < 0 for value in (self.seed, self.start_tokens, *self.points)):
+            raise InputError(f"rung {self.name}: seed, start_tokens and points are counts")
+        for name in ("lr", "seconds"):
+            value = getattr(self, name)
+            if value is not None and (type(value) not in (int, float) or not 0 <= value < math.inf):
+                raise InputError(f"rung {self.name}: {name}: a number, not negative; got {shown(value)}")
+        if self.kind == "branch" and (self.trunk is None or self.start_tokens >= self.num_tokens):
+            raise InputError(f"rung {self.name}: a branch leaves a trunk before its own end")
+        if not (isinstance(self.model_args, Mapping) and isinstance(self.data_args, Mapping)):
+            raise InputError(f"rung {self.name}: model_args and data_args are arguments by name")
+
     @property
     def steps(self) -> int:
         """Optimizer steps at its end, counted from the first one of its trunk."""
@@ -73,8 +110,15 @@ class Rung:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rung:
-        """Read what `to_dict` returned."""
-        return cls(**{**data, "points": tuple(data["points"])})
+        """Read what `to_dict` returned.
+
+        Raises:
+            InputError: If it is no rung, or one whose name could lead out of the ladder's folder.
+        """
+        try:
+            return cls(**{**data, "points": tuple(data["points"])})
+        except (TypeError, KeyError) as error:
+            raise InputError(f"rung: {error}") from None
 
     def same_as(self, other: Rung) -> bool:
         """Whether both are trained alike; what a run is predicted to take does not matter."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import as_path
 from scalestop.laws import ScalingLaw, get_law
 from scalestop.planning.allocation import flops_of
-from scalestop.planning.budget import Budget
+from scalestop.planning.budget import Budget, is_amount
 from scalestop.planning.speed import parse_flops_per_second
 
 TINY_GPT = "scalestop.lab.tiny_gpt.TinyGPT"
@@ -35,6 +36,16 @@ GRID = (
 """Settings that may change between two runs of one ladder: they add or remove rungs, and alter none."""
 ASIDE = ("out", "name", "noise", "flops_per_second", "checkpoint_seconds", "bootstrap")
 """Settings that change no loss."""
+_MOST = 1000
+"""Budgets, and sizes at each: more are a slip of the pen, and would be planned for hours."""
+
+_WHOLE = ("num_budgets", "num_sizes", "context", "bootstrap", "steps")
+_REAL = (
+    *("share", "budget_ratio", "spread", "valley_spread", "noise", "lr_scale", "lr_power", "lr_batch_power"),
+    *("lr_tokens", "warmup", "decay", "spike", "checkpoint_seconds"),
+)
+_NAMED = ("model", "data", "trainer", "model_args", "data_args")
+_OPTIONAL = ("steps", "model_args", "data_args", "budgets")
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,7 @@ class LadderSettings:
     bootstrap: int = 1000
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         for name in ("num_budgets", "num_sizes", "context", "bootstrap"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: must be at least 1; got {getattr(self, name)!r}")
@@ -131,6 +143,9 @@ class LadderSettings:
         for name in ("budget_ratio", "spread", "valley_spread", "spike"):
             if not 1 < getattr(self, name) < math.inf:
                 raise InputError(f"{name}: a factor above 1; got {getattr(self, name)!r}")
+        for name in ("num_budgets", "num_sizes"):
+            if getattr(self, name) > _MOST:
+                raise InputError(f"{name}: at most {_MOST:,}; got {getattr(self, name)!r}")
         for name in ("lr_scale", "lr_tokens", "checkpoint_seconds", "noise"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name}: must be positive and finite; got {getattr(self, name)!r}")
@@ -140,7 +155,7 @@ class LadderSettings:
             raise InputError(f"steps: must be at least 1, or left out for the rule; got {self.steps!r}")
         if not self.seeds or min(self.seeds) < 1:
             raise InputError(f"seeds: how many runs at each budget, cheapest first, each at least 1; got {self.seeds}")
-        if self.warmup < 0 or self.decay < 0 or self.warmup + self.decay > 1:
+        if not (self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1):
             raise InputError(
                 f"warmup and decay: shares of a run, together at most 1; got {self.warmup} and {self.decay}"
             )
@@ -151,7 +166,8 @@ class LadderSettings:
             if "class_path" not in given or set(given) - {"class_path", "init_args"}:
                 raise InputError(f"{name}: expected class_path and perhaps init_args; got {dict(given)!r}")
         Budget.parse(self.target)
-        parse_flops_per_second(self.flops_per_second)
+        if self.speed is not None and not is_amount(self.speed):
+            raise InputError(f"flops_per_second: must be positive and finite; got {shown(self.flops_per_second)}")
 
     @property
     def prior(self) -> ScalingLaw:
@@ -173,7 +189,7 @@ class LadderSettings:
     @property
     def folder(self) -> Path:
         """The ladder's folder."""
-        return Path(self.out).expanduser()
+        return as_path(self.out, "out")
 
     @property
     def batches_per_step(self) -> int:
@@ -190,3 +206,37 @@ class LadderSettings:
     def speed(self) -> float | None:
         """Stated speed of one worker, FLOP/s."""
         return parse_flops_per_second(self.flops_per_second)
+
+
+def _check_kinds(settings: LadderSettings) -> None:
+    """Check that each setting is of its kind: a ladder's file may hold anything.
+
+    Raises:
+        InputError: Naming the setting.
+    """
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+    def is_list(value: Any) -> bool:
+        return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+    def are_amounts(value: Any) -> bool:
+        return is_list(value) and all(isinstance(item, str) or is_number(item) for item in value)
+
+    kinds: list[tuple[tuple[str, ...], str, Callable[[Any], bool]]] = [
+        (_WHOLE, "a whole number", lambda value: type(value) is int),
+        (_REAL, "a finite number", is_number),
+        (_NAMED, "values by name", lambda value: isinstance(value, Mapping)),
+        (("target", "out", "name", "law"), "text", lambda value: isinstance(value, str)),
+        (("trunk",), "true or false", lambda value: isinstance(value, bool)),
+        (("seeds",), "a list of whole numbers", lambda value: is_list(value) and all(type(x) is int for x in value)),
+        (("lr_factors",), "a list of numbers", lambda value: is_list(value) and all(map(is_number, value))),
+        (("budgets", "held_out"), "a list of budgets", are_amounts),
+        (("valley", "flops_per_second"), "an amount", lambda value: value is None or are_amounts([value])),
+    ]
+    for names, kind, fits in kinds:
+        for name in names:
+            value = getattr(settings, name)
+            if not fits(value) and not (value is None and name in _OPTIONAL):
+                raise InputError(f"{name}: {kind}; got {shown(value)}")

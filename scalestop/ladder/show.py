@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -173,7 +174,8 @@ def progress_shown(ladder: Ladder, workers: int, console: Console) -> Iterator[N
 
         def keep_looking() -> None:
             while not ended.wait(_POLL_SECONDS):
-                look()
+                with contextlib.suppress(Exception):  # it only shows; the end looks once more
+                    look()
 
         thread = threading.Thread(target=keep_looking, daemon=True)
         thread.start()

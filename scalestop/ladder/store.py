@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import as_path, read_json, write_whole
 from scalestop.ladder.claims import Claim
 from scalestop.ladder.plan import LadderPlan
 from scalestop.ladder.rung import Rung
@@ -50,10 +50,22 @@ class Ladder:
         Raises:
             InputError: If the folder's runs were trained otherwise, naming each setting that differs.
         """
-        folder = plan.settings.folder
-        ladder = cls(folder, plan.settings, plan.target_flops, plan.rungs)
+        ladder = cls(plan.settings.folder, plan.settings, plan.target_flops, plan.rungs)
+        claim = Claim.take(ladder._inside(ladder.folder / "claims" / "ladder.lock"), wait=True)
+        assert claim is not None
+        with claim:  # two commands that begin at once do not overwrite each other's runs
+            ladder = ladder._grown(plan)
+            ladder._write()
+        for rung in ladder.rungs:
+            if ladder.is_done(rung):
+                ladder._clear(rung)  # killed after the record was written and before this
+        return ladder
+
+    def _grown(self, plan: LadderPlan) -> Ladder:
+        """Return the ladder with the runs that have ended in its folder."""
+        ladder, folder = self, self.folder
         if (folder / "ladder.json").exists():
-            before = cls.load(folder)
+            before = Ladder.load(folder)
             old, new = (_identity(settings) for settings in (before.settings, plan.settings))
             if changed := [f"{name} was {old[name]!r} and is {new[name]!r}" for name in new if new[name] != old[name]]:
                 raise InputError(
@@ -67,10 +79,6 @@ class Ladder:
             planned = {rung.name for rung in plan.rungs}
             kept = tuple(r for r in before.rungs if r.name not in planned and before.is_done(r))
             ladder = replace(ladder, rungs=plan.rungs + kept)
-        ladder._write()
-        for rung in ladder.rungs:
-            if ladder.is_done(rung):
-                ladder._clear(rung)  # killed after the record was written and before this
         return ladder
 
     @classmethod
@@ -80,24 +88,34 @@ class Ladder:
         Raises:
             InputError: If there is none.
         """
-        folder = Path(folder).expanduser()
+        folder = as_path(folder, "out")
+        path = folder / "ladder.json"
+        if not os.path.isfile(path):
+            raise InputError(f"out: there is no ladder in {shown(str(folder))}; begin one with scalestop ladder")
+        data = read_json(path, "out")
+        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+            got = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
+            raise InputError(f"out: {path} has schema {shown(got)}, not {SCHEMA!r}")
+        given, target, rungs = data.get("settings"), data.get("target_flops"), data.get("rungs")
+        if not isinstance(given, Mapping) or not isinstance(rungs, list) or type(target) is not int or target < 1:
+            raise InputError(f"out: {path} is damaged: it lacks settings, target_flops or rungs")
+        if unknown := sorted(set(given) - {field.name for field in fields(LadderSettings)}):
+            raise InputError(f"out: {path} has unknown settings: {shown(unknown)}")
         try:
-            data = json.loads((folder / "ladder.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"out: there is no ladder in {folder}; begin one with scalestop ladder") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"out: {folder / 'ladder.json'} cannot be read: {error}") from None
-        if data.get("schema") != SCHEMA:
-            raise InputError(f"out: {folder / 'ladder.json'} has schema {data.get('schema')!r}, not {SCHEMA!r}")
-        if unknown := sorted(set(data["settings"]) - {field.name for field in fields(LadderSettings)}):
-            raise InputError(f"out: {folder / 'ladder.json'} has unknown settings: {', '.join(unknown)}")
-        settings = LadderSettings(**{**data["settings"], "out": str(folder)})
-        return cls(folder, settings, data["target_flops"], tuple(map(Rung.from_dict, data["rungs"])))
+            settings = LadderSettings(**{**given, "out": str(folder)})
+            return cls(folder, settings, target, tuple(map(Rung.from_dict, rungs)))
+        except InputError as error:
+            raise InputError(f"out: {path}: {error}") from None
+
+    def __post_init__(self) -> None:
+        names = [rung.name for rung in self.rungs]
+        if len(set(names)) < len(names):
+            raise InputError(f"out: {self.folder} names a rung twice")
 
     def _write(self) -> None:
         settings = asdict(self.settings)
-        law = Path(str(self.settings.law)).expanduser()
-        if law.is_file():
+        law = as_path(str(self.settings.law), "law")
+        if os.path.isfile(law):
             settings["law"] = str(law.resolve())
         data = {
             "schema": SCHEMA,
@@ -113,15 +131,26 @@ class Ladder:
         """Where the record of a run goes when it has ended."""
         folders = {"trunk": "trunks", "sweep": "sweep", "valley": "valley"}
         kind = folders.get(rung.kind, "held_out" if rung.held_out else "records")
-        return self.folder / kind / f"{rung.name}.json"
+        return self._inside(self.folder / kind / f"{rung.name}.json")
 
     def work(self, rung: Rung) -> Path:
         """Folder of what an unfinished run needs to go on."""
-        return self.folder / "work" / rung.name
+        return self._inside(self.folder / "work" / rung.name)
 
     def points(self, trunk: str) -> Path:
         """Folder of a trunk's checkpoints that branches leave from."""
-        return self.folder / "trunks" / trunk
+        return self._inside(self.folder / "trunks" / trunk)
+
+    def _inside(self, path: Path) -> Path:
+        """Return a path of the ladder's own.
+
+        Raises:
+            InputError: If it lies elsewhere, by a link: nothing is written or deleted outside the ladder's folder.
+        """
+        root, real = os.path.realpath(self.folder), os.path.realpath(path)
+        if os.path.commonpath([root, real]) != root:
+            raise InputError(f"out: {path} is a link that leads out of the ladder's folder, to {real}; remove it")
+        return path
 
     def is_done(self, rung: Rung) -> bool:
         """Whether the run has ended, be it that it diverged."""
@@ -153,7 +182,10 @@ class Ladder:
     def text(self) -> dict[str, Any]:
         """What the runs are trained on, as far as the data say it of themselves; see `keep_text`."""
         path = self.folder / "text.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        found = read_json(path, "out") if path.exists() else {}
+        if not isinstance(found, dict):
+            raise InputError(f"out: {path} is damaged; delete it if you know that all runs have one text")
+        return found
 
     def keep_text(self, description: Mapping[str, Any]) -> None:
         """Keep what the runs are trained on.
@@ -198,7 +230,7 @@ class Ladder:
         for rung in self.open_rungs(skip):
             if rung.kind == "branch" and not self._has_start(rung):
                 continue
-            claim = Claim.take(self.folder / "claims" / f"{rung.name}.lock")
+            claim = Claim.take(self._claim(rung))
             if claim is None:
                 continue
             if not self.is_done(rung):  # another worker may have ended it between the look and the claim
@@ -206,11 +238,27 @@ class Ladder:
             claim.release()
         return None
 
-    def waits(self, skip: Iterable[str] = ()) -> bool:
-        """Whether some branch is left whose trunk another worker is training."""
+    def _claim(self, rung: Rung) -> Path:
+        return self._inside(self.folder / "claims" / f"{rung.name}.lock")
+
+    def is_held(self, rung: Rung) -> bool:
+        """Whether another process is training a run."""
+        claim = Claim.take(self._claim(rung))
+        if claim is not None:
+            claim.release()
+        return claim is None
+
+    def waits(self, skip: Iterable[str] = (), stay: bool = True) -> bool:
+        """Whether, where no run is free, there is something to wait for.
+
+        Args:
+            skip: Names of runs that were tried in vain.
+            stay: Whether a run that another process is training is; without it, only a trunk is that branches need.
+        """
         failed = set(skip)
-        return any(rung.kind == "branch" and rung.trunk not in failed for rung in self.open_rungs(skip)) and any(
-            rung.kind == "trunk" for rung in self.open_rungs(skip)
+        return any(
+            rung.trunk not in failed if rung.kind == "branch" and not self._has_start(rung) else stay
+            for rung in self.open_rungs(skip)
         )
 
     def _has_start(self, rung: Rung) -> bool:
@@ -229,19 +277,3 @@ def _identity(settings: LadderSettings) -> dict[str, Any]:
         for name, value in asdict(settings).items()
         if name not in GRID + ASIDE
     }
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a file that readers see whole or not at all.
-
-    Args:
-        path: The file. Missing folders are made.
-        text: What goes in.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-    return path

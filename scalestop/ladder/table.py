@@ -7,8 +7,9 @@ import io
 from pathlib import Path
 from typing import Any
 
+from scalestop.files import write_whole
 from scalestop.ladder.rung import Rung
-from scalestop.ladder.store import DIVERGED, Ladder, write_whole
+from scalestop.ladder.store import DIVERGED, Ladder
 from scalestop.run.records import RunRecord
 
 FILE_NAME = "runs.csv"

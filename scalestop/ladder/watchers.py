@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Any
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
-from scalestop.ladder.store import write_whole
+from scalestop.errors import InputError
+from scalestop.files import write_whole
+from scalestop.ladder.points import latest_point, why_unreadable
 from scalestop.lightning.callback import StoppingCallback
 
 _LOOK_EVERY = 10  # batches; to read a loss from a GPU at each one would make it wait
@@ -84,7 +88,9 @@ class DivergenceGuard(Callback):
 
 
 class ResumePoints(Checkpoint):
-    """Saves what a killed run needs to go on, and a trunk's points. A file has its name only once it is whole.
+    """Saves what a killed run needs to go on, and a trunk's points: plain data and tensors alone.
+
+    A file has its name only once it is whole and has been seen to load without running code.
 
     Args:
         folder: Where to save; the last point alone is kept.
@@ -111,8 +117,7 @@ class ResumePoints(Checkpoint):
 
     def latest(self) -> Path | None:
         """The last point saved; None if there is none."""
-        found = sorted(self.folder.glob("step=*.ckpt"), key=lambda path: int(path.stem.partition("=")[2]))
-        return found[-1] if found else None
+        return latest_point(self.folder)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save where it is time, after a real optimizer step only: gradients are in no checkpoint."""
@@ -122,17 +127,31 @@ class ResumePoints(Checkpoint):
         self._step = step
         tokens = self.stopping.usage.tokens_non_padding
         if tokens in self.points and self.points_folder is not None:
-            self._save(trainer, self.points_folder / f"tokens={tokens}.ckpt")
+            why = self._save(trainer, self.points_folder / f"tokens={tokens}.ckpt")
+            if why is not None:
+                raise InputError(
+                    f"trunk: branches cannot leave from a checkpoint that holds more than plain data and tensors: "
+                    f"{why}. Keep classes out of the state of model, data and callbacks, or leave trunk out"
+                )
         now = self.clock()
         if trainer.is_global_zero and now - self._told_at >= 1:
             self._told_at = now
-            write_whole(self.folder / "progress", f"{tokens}\n")
+            with contextlib.suppress(OSError):  # for people; a full disk is told where it costs something
+                write_whole(self.folder / "progress", f"{tokens}\n")
         # after the last step there is only validation left: a run resumed there would have none
         if not self.stopping.decision.stop and self._is_due(trainer, now):
             self._saved_at = now
             path = self.folder / f"step={step}.ckpt"
-            self._save(trainer, path)
-            if trainer.is_global_zero:
+            why = self._save(trainer, path)
+            if why is not None:
+                self.every_seconds = math.inf
+                print(
+                    f"scalestop: {self.folder.name} begins anew if it is killed, as its checkpoint holds more than "
+                    f"plain data and tensors: {why}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            elif trainer.is_global_zero:
                 for other in self.folder.glob("step=*.ckpt"):
                     if other != path:
                         _remove(other)
@@ -144,15 +163,26 @@ class ResumePoints(Checkpoint):
         # ranks' clocks differ, and a save waits for all of them
         return self._step % _LOOK_EVERY == 0 and bool(trainer.strategy.broadcast(due))
 
-    def _save(self, trainer: Any, path: Path) -> None:
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Leave hyperparameters out: they may be of any class, and the ladder builds model and data by itself."""
+        for name in [name for name in checkpoint if "hyper_parameters" in name or name.startswith("hparams_")]:
+            del checkpoint[name]
+
+    def _save(self, trainer: Any, path: Path) -> str | None:
+        """Save; return why the file would not load, in which case there is none."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            if path.is_dir():  # a sharded checkpoint of an earlier life
-                shutil.rmtree(path)
-            os.replace(part, path)
-        trainer.strategy.barrier()
+        why = None
+        try:
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero and (why := why_unreadable(part)) is None:
+                if path.is_dir():  # a sharded checkpoint of an earlier life
+                    shutil.rmtree(path)
+                os.replace(part, path)
+        finally:
+            if trainer.is_global_zero:
+                _remove(part)  # of a full disk, the half that fitted
+        return trainer.strategy.broadcast(why)
 
 
 def _remove(path: Path) -> None:

@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from scalestop.errors import InputError
+from scalestop.files import disk_trouble, write_whole
 from scalestop.ladder.apart import end_with_parent
 from scalestop.ladder.run import train_apart, train_rung
-from scalestop.ladder.store import Ladder, write_whole
+from scalestop.ladder.store import Ladder
 
 _WAIT_SECONDS = 1.0
+DISK_TROUBLE = os.EX_IOERR
+"""Exit code of a worker that could not write."""
 
 
-def work(ladder: Ladder, wait: Callable[[float], None] = time.sleep) -> list[str]:
-    """Train whatever rungs are free, until none is.
+def work(ladder: Ladder, wait: Callable[[float], None] = time.sleep, *, stay: bool = True) -> list[str]:
+    """Train whatever rungs are free, until all are done.
 
-    A rung that raises is left for the next start of the ladder, and the others are trained.
+    A rung that another process is training is left to it; if that process ends without having ended the rung, this
+    one goes on with it. A rung that raises here is left for the next start of the ladder, and the others are trained.
 
     Args:
         ladder: The ladder.
-        wait: Waits so many seconds, where branches need a trunk that another worker is training; for tests.
+        wait: Waits so many seconds, while others train what is left; for tests.
+        stay: Whether to wait for what others are training; without it, only for a trunk that branches need.
 
     Returns:
         Names of the rungs that raised. Why is in `work/NAME/error.txt`.
+
+    Raises:
+        InputError: If the ladder's folder cannot be written, as on a full disk. What is in it stays good: the same
+            command goes on from there.
     """
+    try:
+        return _work(ladder, wait, stay)
+    except OSError as error:
+        if (trouble := disk_trouble(error)) is None:
+            raise
+        raise cannot_write(ladder, trouble) from None
+
+
+def cannot_write(ladder: Ladder, trouble: str) -> InputError:
+    """Return the error for a folder that cannot be written.
+
+    Args:
+        ladder: The ladder.
+        trouble: What is wrong, in words.
+    """
+    return InputError(
+        f"out: {ladder.folder} cannot be written: {trouble}. Nothing in it is lost: make room, and the same command "
+        f"goes on where it was"
+    )
+
+
+def _work(ladder: Ladder, wait: Callable[[float], None], stay: bool) -> list[str]:
     failed: list[str] = []
     while True:
         taken = ladder.take(failed)
         if taken is None:
-            if not ladder.waits(failed):
+            if not ladder.waits(failed, stay):
                 return failed
             wait(_WAIT_SECONDS)
             continue
@@ -43,8 +77,11 @@ def work(ladder: Ladder, wait: Callable[[float], None] = time.sleep) -> list[str
                 else:
                     train_rung(ladder, rung)
             except Exception as error:  # any user's model runs here, and the other rungs do not depend on it
+                if (trouble := disk_trouble(error)) is not None:  # the other rungs would meet it too
+                    raise cannot_write(ladder, trouble) from None
                 failed.append(rung.name)
-                write_whole(ladder.work(rung) / "error.txt", traceback.format_exc())
+                with contextlib.suppress(OSError):
+                    write_whole(ladder.work(rung) / "error.txt", traceback.format_exc())
                 print(f"scalestop: {rung.name} failed: {error}", file=sys.stderr, flush=True)
 
 
@@ -54,21 +91,26 @@ def several_devices(ladder: Ladder) -> bool:
     return str(trainer.get("devices", 1)) != "1" or str(trainer.get("num_nodes", 1)) != "1"
 
 
-def main(folder: str | Path, threads: int | None = None) -> int:
+def main(folder: str | Path, threads: int | None = None, *, stay: bool = True) -> int:
     """Work at the ladder in a folder.
 
     Args:
         folder: The ladder's.
         threads: CPU threads of this worker; torch's default if None.
+        stay: Whether to wait for what others are training.
 
     Returns:
-        0, or 1 if a rung failed.
+        0, 1 if a rung failed, or `DISK_TROUBLE` if the folder cannot be written.
     """
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    return 1 if work(Ladder.load(folder)) else 0
+    ladder = Ladder.load(folder)
+    try:
+        return 1 if work(ladder, stay=stay) else 0
+    except InputError:  # whoever started this worker says so, once
+        return DISK_TROUBLE
 
 
 if __name__ == "__main__":

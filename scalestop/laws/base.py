@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import write_whole
 from scalestop.laws.findings import Finding, findings_from_list
 from scalestop.laws.provenance import Provenance
 from scalestop.laws.uncertainty import Uncertainty
@@ -61,12 +62,12 @@ class LawInfo:
 
     def __post_init__(self) -> None:
         if self.n_counts not in ("total", "body"):
-            raise InputError(f"n_counts: a law's N counts 'total' or 'body' parameters; got {self.n_counts!r}")
+            raise InputError(f"n_counts: a law's N counts 'total' or 'body' parameters; got {shown(self.n_counts)}")
         for name in ("name", "source", "fitted_on"):
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name}: a law's {name} is text; got {getattr(self, name)!r}")
+                raise InputError(f"{name}: a law's {name} is text; got {shown(getattr(self, name))}")
         if isinstance(self.notes, str) or not all(isinstance(note, str) for note in self.notes):
-            raise InputError(f"notes: a list of texts; got {self.notes!r}")
+            raise InputError(f"notes: a list of texts; got {shown(self.notes)}")
         object.__setattr__(self, "notes", tuple(self.notes))
         if self.provenance is not None and not isinstance(self.provenance, Provenance):
             raise InputError(f"provenance: a Provenance, or None; got {self.provenance!r}")
@@ -195,15 +196,15 @@ class ScalingLaw(ABC):
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write the law as JSON; `get_law(path)` reads it back.
+        """Write the law as JSON, whole or not at all; `get_law(path)` reads it back.
 
         Args:
             path: File to write. Missing parent folders are made.
+
+        Raises:
+            OSError: If it cannot be written; a file that was there stays.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        return path
+        return write_whole(Path(path), json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]], *, where: str = "law") -> ScalingLaw:
@@ -221,7 +222,7 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
         raise InputError(f"{where}: a law is a JSON object; got {type(data).__name__}")
     if data.get("schema") not in _SCHEMAS:
         known = " or ".join(map(repr, _SCHEMAS))
-        raise InputError(f"{where}: schema: expected {known}, got {data.get('schema')!r}")
+        raise InputError(f"{where}: schema: expected {known}, got {shown(data.get('schema'))}")
     expected = {
         "schema",
         "kind",
@@ -241,15 +242,15 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
         data = {**data, "provenance": None, "findings": []}
     _same_fields(data, expected, where)
     if not isinstance(data["kind"], str) or data["kind"] not in kinds:
-        raise InputError(f"{where}: kind: {data['kind']!r} is not one of {', '.join(sorted(kinds))}")
+        raise InputError(f"{where}: kind: {shown(data['kind'])} is not one of {', '.join(sorted(kinds))}")
     cls = kinds[data["kind"]]
     _same_fields(data["constants"], set(cls.constant_names()), f"{where}: constants")
     _same_fields(data["valid"], {f.name for f in fields(ValidRange)}, f"{where}: valid")
     for name, value in data["constants"].items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise InputError(f"{where}: constants: {name} must be a number; got {value!r}")
+            raise InputError(f"{where}: constants: {name} must be a number; got {shown(value)}")
     if not isinstance(data["notes"], list):
-        raise InputError(f"{where}: notes: a list of texts; got {data['notes']!r}")
+        raise InputError(f"{where}: notes: a list of texts; got {shown(data['notes'])}")
     drawn = data["uncertainty"]
     uncertainty = Uncertainty.from_dict(drawn, where=f"{where}: uncertainty") if drawn is not None else None
     known_runs = data["provenance"]
@@ -276,7 +277,7 @@ def _same_fields(data: Any, expected: set[str], where: str) -> None:
         raise InputError(f"{where}: expected a JSON object; got {type(data).__name__}")
     if missing := sorted(expected - set(data)):
         raise InputError(f"{where}: missing field(s) {', '.join(missing)}")
-    if unknown := sorted(set(data) - expected):
+    if unknown := sorted(shown(name, 40).strip("'") for name in set(data) - expected):
         raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}; known are {', '.join(sorted(expected))}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 
 
 def positive(**values: Any) -> None:
@@ -34,7 +34,7 @@ def positive_array(name: str, value: Any) -> NDArray[np.float64]:
             array = array.astype(np.float64)
             if np.all(np.isfinite(array) & (array > 0)):
                 return array
-    raise InputError(f"{name}: must be positive and finite; got {value!r}")
+    raise InputError(f"{name}: must be positive and finite; got {shown(value)}")
 
 
 def both_or_neither(**values: Any) -> None:
@@ -57,4 +57,4 @@ def check_irreducible_loss(E: Any) -> None:
     """
     array = np.asarray(E)
     if array.dtype.kind not in "iuf" or not np.all(np.isfinite(array) & (array >= 0)):
-        raise InputError(f"E: must be finite and not negative; got {E!r}")
+        raise InputError(f"E: must be finite and not negative; got {shown(E)}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import as_path, read_json
 from scalestop.laws.base import ScalingLaw, law_from_dict
 from scalestop.laws.isoflop import IsoFLOPLaw
 from scalestop.laws.kaplan import KaplanLaw
@@ -56,13 +58,9 @@ def get_law(law: str | Path | ScalingLaw = DEFAULT_LAW) -> ScalingLaw:
     laws = _built_in()
     if str(law) in laws:
         return laws[str(law)]
-    path = Path(law).expanduser()
-    if path.is_file():
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, UnicodeDecodeError) as error:
-            raise InputError(f"law: {path} is not JSON: {error}") from None
-        return law_from_dict(data, KINDS, where=str(path))
-    near = difflib.get_close_matches(str(law), laws, n=1)
+    path = as_path(law, "law")
+    if os.path.isfile(path):  # of a name too long for a file system, Path.is_file raises
+        return law_from_dict(read_json(path, "law"), KINDS, where=str(path))
+    near = difflib.get_close_matches(str(law)[:100], laws, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"law: no law and no file is called {str(law)!r}.{hint} Built-in: {', '.join(laws)}.")
+    raise InputError(f"law: no law and no file is called {shown(str(law))}.{hint} Built-in: {', '.join(laws)}.")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 
 _LATER = {"scatter", "drift", "drift_params", "source"}
 """Fields that laws saved by earlier versions have not."""
@@ -129,16 +129,18 @@ class Uncertainty:
         if not isinstance(data, Mapping):
             raise InputError(f"{where}: expected a JSON object; got {type(data).__name__}")
         known = {*(f.name for f in fields(cls)), "num_draws", "draws_f4_columns_zlib_base64"} - {"draws"}
-        if unknown := sorted(set(data) - known):
+        if unknown := sorted(shown(name, 40).strip("'") for name in set(data) - known):
             raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}")
         if missing := sorted(known - _LATER - set(data)):
             raise InputError(f"{where}: missing field(s) {', '.join(missing)}")
         scatter = data.get("scatter", [])
-        if not isinstance(scatter, list) or not all(type(x) in (int, float) and math.isfinite(x) for x in scatter):
-            raise InputError(f"{where}: scatter: a list of finite numbers; got {scatter!r}")
+        if not isinstance(scatter, list) or not all(type(x) in (int, float) and abs(x) < math.inf for x in scatter):
+            raise InputError(f"{where}: scatter: a list of finite numbers; got {shown(scatter)}")
         try:
-            raw = zlib.decompress(base64.b64decode(data["draws_f4_columns_zlib_base64"], validate=True))
             names = tuple(data["names"])
+            packed = base64.b64decode(data["draws_f4_columns_zlib_base64"], validate=True)
+            # no more than was announced: a few bytes can unpack to more than the memory holds
+            raw = zlib.decompressobj().decompress(packed, 4 * len(names) * data["num_draws"] + 1)
             draws = np.frombuffer(raw, dtype="<f4").reshape(len(names), data["num_draws"]).T
             return cls(
                 draws=draws.astype(np.float64),
@@ -154,7 +156,7 @@ class Uncertainty:
             )
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        except (ValueError, TypeError, AttributeError, IndexError, zlib.error) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, OverflowError, zlib.error) as error:
             raise InputError(f"{where}: the packed draws cannot be read: {error}") from None
 
 

@@ -10,13 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scalestop.accounting.flops import FlopsPerToken
+from scalestop.accounting.flops import FlopsPerToken, check_flops_spec
 from scalestop.accounting.hardware import peak_flops_per_second
 from scalestop.accounting.meter import Meter, Usage
 from scalestop.accounting.params import ParamCount
 from scalestop.accounting.samples import NOTE, count_samples
 from scalestop.accounting.sizing import Sizing
-from scalestop.accounting.tokens import CountTokens, TokenAccumulator, TokenCounter, is_encoder_decoder
+from scalestop.accounting.tokens import (
+    CountTokens,
+    TokenAccumulator,
+    TokenCounter,
+    check_count_tokens,
+    is_encoder_decoder,
+)
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
 from scalestop.lightning import trainer as _trainer
@@ -126,6 +132,8 @@ class StoppingCallback:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
+        check_flops_spec(flops_per_token)
+        check_count_tokens(count_tokens)
         self.name = name
         # by name alone, so that a raised budget finds its counts again; made once, as Lightning asks at every hook
         self.state_key = f"{STATE_KEY}{dict(name=name)!r}"

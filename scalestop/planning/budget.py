@@ -8,7 +8,7 @@ from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 from scalestop.units import MAX_EXPONENT, Dimension, Quantity, format_quantity, parse_quantity
 
 _EXAMPLES = ("1e18 FLOPs", "0.5 PF-days", "2B tokens")
@@ -44,7 +44,7 @@ class Budget:
             value = getattr(self, name)
             if value is not None:
                 if not is_amount(value):
-                    raise InputError(f"{name}: must be positive and below 1e{MAX_EXPONENT}; got {value!r}")
+                    raise InputError(f"{name}: must be positive and below 1e{MAX_EXPONENT}; got {shown(value)}")
                 object.__setattr__(self, name, float(value))
 
     @classmethod
@@ -65,11 +65,13 @@ class Budget:
             parts = budget.split(_JOIN)
             return cls._of([cls._limit(part) for part in parts], budget)
         if isinstance(budget, Sequence) and not isinstance(budget, bytes):
+            if any(isinstance(item, Sequence) and not isinstance(item, str) for item in budget):
+                raise InputError(f"budget: a list of limits, not of lists; got {shown(budget)}")
             return cls._of([limit for item in budget for limit in cls.parse(item).limits()], budget)
         if isinstance(budget, Real) and not isinstance(budget, bool):
             return cls(flops=_count(budget, "budget"))
         raise InputError(
-            f"budget: expected a text, a number of FLOPs or a Budget; got {type(budget).__name__} {budget!r}. "
+            f"budget: expected a text, a number of FLOPs or a Budget; got {type(budget).__name__} {shown(budget)}. "
             f"Write for example {', '.join(map(repr, _EXAMPLES))}."
         )
 
@@ -80,7 +82,7 @@ class Budget:
             name = _FIELD[limit.dimension]
             if name in values:
                 raise InputError(
-                    f"budget: {given!r} gives two limits in {limit.dimension}; give one of each kind. "
+                    f"budget: {shown(given)} gives two limits in {limit.dimension}; give one of each kind. "
                     f"Write for example {', '.join(map(repr, _EXAMPLES))}."
                 )
             values[name] = int(limit.value) if name in ("flops", "tokens") else float(limit.value)
@@ -89,19 +91,19 @@ class Budget:
     @staticmethod
     def _limit(text: str) -> Quantity:
         amount = parse_quantity(text, argument="budget", examples=_EXAMPLES)
-        shown = ", ".join(map(repr, _EXAMPLES))
+        written = ", ".join(map(repr, _EXAMPLES))
         if amount.dimension is Dimension.FLOPS_PER_SECOND:
             raise InputError(
                 f"budget: {text!r} is a rate, compute per second; a budget is an amount. (FLOPS in capitals reads as a "
-                f"rate.) Write for example {shown}."
+                f"rate.) Write for example {written}."
             )
         value = amount.value
         if value <= 0:
-            raise InputError(f"budget: {text!r} is not positive. Write for example {shown}.")
+            raise InputError(f"budget: {text!r} is not positive. Write for example {written}.")
         if amount.dimension in (Dimension.FLOPS, Dimension.TOKENS):
             value = Fraction(round(value))
             if value == 0:
-                raise InputError(f"budget: {text!r} is less than one. Write for example {shown}.")
+                raise InputError(f"budget: {text!r} is less than one. Write for example {written}.")
         return Quantity(value, amount.dimension)
 
     def limits(self) -> tuple[Quantity, ...]:
@@ -142,7 +144,7 @@ def _count(value: Any, name: str) -> int:
     count = 0 if not is_amount(value) else int(value) if isinstance(value, Integral) else round(value)
     if count <= 0:
         raise InputError(
-            f"{name}: must be a positive, finite count below 1e{MAX_EXPONENT}; got {value!r}. "
+            f"{name}: must be a positive, finite count below 1e{MAX_EXPONENT}; got {shown(value)}. "
             f"Write for example {', '.join(map(repr, _EXAMPLES))}."
         )
     return count

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Real
 from typing import Literal, get_args
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 
 
 class StopReason(StrEnum):
@@ -69,17 +70,23 @@ class StopRule:
     largest step so far. The first step is always taken."""
 
     def __post_init__(self) -> None:
+        for name in ("tolerance", "oversize_factor"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise InputError(
+                    f"{name}: a number, such as {type(self).__dataclass_fields__[name].default}; got {shown(value)}"
+                )
         if not 0 <= self.tolerance < 1:
-            raise InputError(f"tolerance: a share of N_opt, at least 0 and below 1; got {self.tolerance!r}")
+            raise InputError(f"tolerance: a share of N_opt, at least 0 and below 1; got {shown(self.tolerance)}")
         if not 1 + self.tolerance <= self.oversize_factor < math.inf:
             raise InputError(
                 f"oversize_factor: at least 1 + tolerance = {1 + self.tolerance:g}, and finite; "
-                f"got {self.oversize_factor!r}"
+                f"got {shown(self.oversize_factor)}"
             )
         choices = (("oversized", Oversized), ("undersized", Undersized), ("stop_at", StopAt), ("overshoot", Overshoot))
         for name, choice in choices:
             if getattr(self, name) not in get_args(choice):
-                raise InputError(f"{name}: one of {', '.join(get_args(choice))}; got {getattr(self, name)!r}")
+                raise InputError(f"{name}: one of {', '.join(get_args(choice))}; got {shown(getattr(self, name))}")
 
 
 Counter = Literal["flops", "tokens", "tokens_non_padding", "device_seconds", "seconds"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
-from scalestop.errors import InputError
-from scalestop.planning.budget import Budget
+from scalestop.errors import InputError, shown
+from scalestop.planning.budget import Budget, is_amount
 from scalestop.units import Dimension, parse_quantity
 
 
@@ -29,10 +28,8 @@ class Speed:
     def __post_init__(self) -> None:
         for name in ("peak_flops_per_second", "mfu", "usd_per_device_hour", "measured_flops_per_second"):
             value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf
-            ):
-                raise InputError(f"{name}: must be positive and finite; got {value!r}")
+            if value is not None and not is_amount(value):
+                raise InputError(f"{name}: must be positive and finite; got {shown(value)}")
         if self.mfu is not None and self.mfu > 1:
             raise InputError(f"mfu: a share of the peak, at most 1; got {self.mfu!r} (write 0.4 for 40 %)")
         if isinstance(self.num_devices, bool) or not isinstance(self.num_devices, Integral) or self.num_devices < 1:

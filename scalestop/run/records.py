@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalestop.accounting.meter import Usage
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import parse_json
 from scalestop.laws import ScalingLaw
 from scalestop.planning.allocation import interval_of_run
 from scalestop.planning.planned import Plan
@@ -115,7 +116,7 @@ class RunRecord:
         """
         path = Path(path)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
         except ValueError as error:
@@ -131,23 +132,27 @@ class RunRecord:
         """
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
             got = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
-            raise InputError(f"{where}: schema: expected {SCHEMA!r}, got {got!r}")
+            raise InputError(f"{where}: schema: expected {SCHEMA!r}, got {shown(got)}")
         known = {f.name for f in fields(cls)}
         required = {"num_params", "num_tokens", "flops", "loss", "stop_reason", "law", "budget"}
         if missing := sorted(required - set(data)):
             raise InputError(f"{where}: missing field(s) {', '.join(missing)}")
-        if unknown := sorted(set(data) - known):
+        if unknown := sorted(shown(name, 40).strip("'") for name in set(data) - known):
             raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}")
         values = dict(data)
         try:
             values["curve"] = tuple((int(tokens), float(loss)) for tokens, loss in values.get("curve", ()))
-        except (TypeError, ValueError):
-            raise InputError(f"{where}: curve: expected pairs of tokens and loss; got {values['curve']!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            got = shown(values["curve"])
+            raise InputError(f"{where}: curve: expected pairs of tokens and loss; got {got}") from None
+        for name in ("num_params", "num_tokens", "flops"):
+            if isinstance(values[name], bool) or not isinstance(values[name], int):
+                raise InputError(f"{where}: {name}: expected a whole number; got {shown(values[name])}")
         for name in ("loss", "lr_final_share", "overshoot"):
             try:
                 values[name] = None if values.get(name) is None else float(values[name])
-            except (TypeError, ValueError):
-                raise InputError(f"{where}: {name}: expected a number; got {values[name]!r}") from None
+            except (TypeError, ValueError, OverflowError):
+                raise InputError(f"{where}: {name}: expected a number; got {shown(values[name])}") from None
         return cls(**values)
 
 

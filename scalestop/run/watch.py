@@ -26,6 +26,28 @@ if TYPE_CHECKING:
 _NEVER = 2**63
 
 
+def _steady(clock: Callable[[], float]) -> Callable[[], float]:
+    """Return a clock that never goes back: time goes on from where it was, and a reading that is no number is none."""
+    last: float | None = None
+    offset, lost = 0.0, False
+
+    def read() -> float:
+        nonlocal last, offset, lost
+        now = clock()
+        if not -math.inf < now < math.inf:
+            if last is None:
+                last, lost = 0.0, True
+        elif last is None:
+            last = now
+        elif lost or now + offset < last:
+            offset, lost = last - now, False
+        else:
+            last = now + offset
+        return last
+
+    return read
+
+
 class RunWatch:
     """Counts a run and decides when it ends.
 
@@ -53,7 +75,7 @@ class RunWatch:
         self.late_by: int | None = None
         """Most steps by which the stop may have come late, because one grew past twice the largest known at the last
         look; None if none did, and then the stop is on the exact step."""
-        self._masks, self._clock, self._reduce = masks, clock, reduce
+        self._masks, self._clock, self._reduce = masks, _steady(clock), reduce
         self._job_start: Usage | None = None
         self._busy = self._longest = 0.0
         self._begin = self._tick = self._step_began = self._batch_began = clock()

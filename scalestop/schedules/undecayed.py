@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import glob
-import json
 import math
+import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import as_path, parse_json
 from scalestop.run.records import FILE_NAME, SCHEMA, RunRecord
 from scalestop.units import human_count
 
@@ -111,21 +112,25 @@ def read_records(source: RecordsLike) -> list[RunRecord]:
         InputError: If nothing is there, or a file that was named is no record.
     """
     if not isinstance(source, str | Path):
+        if not isinstance(source, Iterable):
+            raise InputError(f"records: files, folders, globs or run records; got {shown(source)}")
         found = []
         for item in source:
             found += [item] if isinstance(item, RunRecord) else read_records(item)
         return found
-    path = Path(source).expanduser()
-    if path.is_dir():
-        files = sorted({*path.rglob(f"{Path(FILE_NAME).stem}*.json"), *path.rglob("*.jsonl")})
-        found = [record for file in files for record in _of_file(file, strict=False)]
-    elif path.is_file():
-        found = _of_file(path, strict=True)
-    else:
-        found = [record for file in sorted(glob.glob(str(path), recursive=True)) for record in read_records(file)]
+    text = str(as_path(source, "records"))
+    here = os.path.isdir(text) or os.path.isfile(text)  # of a name too long, Path's own methods raise
+    found = []
+    for match in [text] if here else sorted(glob.glob(text, recursive=True)):
+        path = Path(match)
+        if path.is_dir():
+            files = sorted({*path.rglob(f"{Path(FILE_NAME).stem}*.json"), *path.rglob("*.jsonl")})
+            found += [record for file in files for record in _of_file(file, strict=False)]
+        elif path.is_file():  # and no device or broken link
+            found += _of_file(path, strict=True)
     if not found:
         raise InputError(
-            f"records: no run records at {str(source)!r}; give a {FILE_NAME}, a .jsonl, a folder or a glob"
+            f"records: no run records at {shown(str(source))}; give a {FILE_NAME}, a .jsonl, a folder or a glob"
         )
     return found
 
@@ -135,7 +140,7 @@ def _of_file(path: Path, strict: bool) -> list[RunRecord]:
     try:
         text = path.read_text(encoding="utf-8")
         items = [
-            json.loads(line) for line in (text.splitlines() if path.suffix == ".jsonl" else [text]) if line.strip()
+            parse_json(line) for line in (text.splitlines() if path.suffix == ".jsonl" else [text]) if line.strip()
         ]
     except (OSError, ValueError) as error:
         if strict:

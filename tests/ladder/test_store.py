@@ -140,7 +140,7 @@ def test_what_is_no_ladder_is_told(tmp_path):
     with pytest.raises(InputError, match="no ladder"):
         Ladder.load(tmp_path)
     (tmp_path / "ladder.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is not JSON"):
         Ladder.load(tmp_path)
     (tmp_path / "ladder.json").write_text(json.dumps({"schema": "other"}))
     with pytest.raises(InputError, match="schema"):

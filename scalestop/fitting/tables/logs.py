@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scalestop.errors import InputError
+from scalestop.files import parse_json
 
 TOKENS = "scalestop/tokens"
 FLOPS = "scalestop/flops"
@@ -77,7 +77,7 @@ def _plain_counters(step: dict[str, float]) -> dict[str, float]:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
@@ -85,7 +85,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _loss_name(steps: list[dict[str, float]], record: Mapping[str, Any], loss: str) -> str | None:
     logged = {name for step in steps for name in step}
-    wanted = (loss,) if loss != "loss" else (record.get("loss_name"), *LOSS_NAMES)
+    wanted = (loss,) if loss != "loss" else (str(record.get("loss_name")), *LOSS_NAMES)
     return next((name for name in wanted if name in logged), None)
 
 
@@ -117,8 +117,11 @@ def _interpolate(step: float, known: list[tuple[float, float]]) -> float:
 
 
 def _read_csv(path: Path) -> list[dict[str, float]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [_numbers(row) for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [_numbers(row) for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error):  # of a killed run or not a log: its row will lack what it held
+        return []
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import glob
-import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
+from scalestop.files import as_path, parse_json
 from scalestop.fitting.tables.columns import Columns
 from scalestop.fitting.tables.logs import log_folders, read_log_folder
 from scalestop.fitting.tables.table import RunTable, table_of
@@ -78,12 +79,16 @@ def _as_mapping(item: Any, loss: str) -> Mapping[str, Any]:
 def _with_loss_name(record: Mapping[str, Any], loss: str) -> Mapping[str, Any]:
     """Let a run record be asked for its loss by the metric's name."""
     if loss != "loss" and loss not in record and record.get("loss_name") == loss:
-        return {**record, loss: record["loss"]}
+        return {**record, loss: record.get("loss")}
     return record
 
 
 def _column_rows(columns: Mapping[str, Any], loss: str) -> Iterator[Row]:
-    lists = {name: list(column) for name, column in columns.items() if not isinstance(column, str | float | int)}
+    lists = {
+        name: list(column)
+        for name, column in columns.items()
+        if isinstance(column, Iterable) and not isinstance(column, str | bytes) and getattr(column, "shape", True) != ()
+    }
     if len(lists) != len(columns):
         yield "records", 0, _as_mapping(columns, loss)  # one run
         return
@@ -96,17 +101,19 @@ def _column_rows(columns: Mapping[str, Any], loss: str) -> Iterator[Row]:
 
 
 def _path_rows(path: str | Path, loss: str) -> Iterator[Row]:
-    text = str(Path(path).expanduser())
-    if Path(text).is_dir():
-        yield from _folder_rows(Path(text), loss)
-    elif Path(text).is_file():
-        yield from _file_rows(Path(text), loss)
-    else:
-        matches = sorted(glob.glob(text, recursive=True))
-        if not matches:
-            raise InputError(f"records: no file, folder or glob matches {str(path)!r}; give records, a CSV or a folder")
-        for match in matches:
-            yield from _path_rows(match, loss)
+    text = str(as_path(path, "records"))
+    here = os.path.isdir(text) or os.path.isfile(text)  # of a name too long, Path's own methods raise
+    matches = [text] if here else sorted(glob.glob(text, recursive=True))
+    if not matches:
+        given = shown(str(path))
+        raise InputError(f"records: no file, folder or glob matches {given}; give records, a CSV or a folder")
+    for match in matches:
+        if os.path.isdir(match):
+            yield from _folder_rows(Path(match), loss)
+        elif os.path.isfile(match):
+            yield from _file_rows(Path(match), loss)
+        else:
+            raise InputError(f"records: {match} is neither a file nor a folder; give records, a CSV or a folder")
 
 
 def _folder_rows(folder: Path, loss: str) -> Iterator[Row]:
@@ -130,7 +137,7 @@ def _folder_rows(folder: Path, loss: str) -> Iterator[Row]:
 
 def _looks_like_record(file: Path) -> bool:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(data, Mapping) and str(data.get("schema", "")).startswith("scalestop.record")
@@ -160,7 +167,7 @@ def _file_rows(file: Path, loss: str) -> Iterator[Row]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return None
 
@@ -172,8 +179,15 @@ def _json_row(text: str, loss: str) -> Mapping[str, Any]:
 
 
 def _csv_rows(file: Path, text: str) -> Iterator[Row]:
-    reader = csv.DictReader(text.splitlines())
-    if not reader.fieldnames:
-        raise InputError(f"records: {file} is empty; the first line names the columns, such as params,tokens,loss")
-    for row in reader:
-        yield str(file), reader.line_num, {k: v for k, v in row.items() if k is not None}
+    before = csv.field_size_limit(max(len(text), 2**17))  # a long field is its row's trouble, not the file's
+    try:
+        reader = csv.DictReader(text.splitlines())
+        if not reader.fieldnames:
+            raise InputError(f"records: {file} is empty; the first line names the columns, such as params,tokens,loss")
+        rows = [(reader.line_num, {k: v for k, v in row.items() if k is not None}) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"records: {file} is no CSV: {error}") from None
+    finally:
+        csv.field_size_limit(before)
+    for number, row in rows:
+        yield str(file), number, row

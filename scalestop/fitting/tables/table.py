@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.columns import ColumnReader, Columns, is_absent
 
@@ -234,7 +234,6 @@ def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         tokens = flops / (6 * params)
     unique = _positive(values, "unique_tokens", optional=True)
     weight = _positive(values, "weight", optional=True)
-    seed = values.get("seed")
     return {
         "params": params,
         "tokens": tokens,
@@ -242,12 +241,12 @@ def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         "flops": 6 * params * tokens if flops is None and params is not None else flops,
         "unique_tokens": math.nan if unique is None else unique,
         "weight": 1.0 if weight is None else weight,
-        "run": str(values["run"]) if values.get("run") not in (None, "") else origin,
-        "seed": None if seed is None or is_absent(seed) or seed != seed else int(float(seed)),
-        "n_counts": str(values["n_counts"]) if values.get("n_counts") else None,
+        "run": _label(values.get("run")) or origin,
+        "seed": _whole(values.get("seed"), "seed"),
+        "n_counts": _label(values.get("n_counts")),
         "lr_decayed": _truth(values.get("lr_decayed")),
         "held_out": _truth(values.get("held_out")) is True,
-        "curve": tuple((float(t), float(v)) for t, v in values.get("curve") or ()),
+        "curve": _pairs(values.get("curve"), "curve"),
         "origin": origin,
         "settings": values["settings"],
     }
@@ -255,23 +254,66 @@ def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
 
 def _positive(values: Mapping[str, Any], name: str, *, optional: bool = False) -> float | None:
     value = values.get(name)
-    if is_absent(value) or (optional and value != value):
+    if is_absent(value) or (optional and _is_nan(value)):
         if optional:
             return None
         raise InputError(f"{name} is missing")
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: {value!r} is not a number; write counts out in full, without units") from None
+    except OverflowError:  # an int beyond every float
+        number = math.inf
+    except Exception:  # a cell may be anything, and its __float__ raise anything
+        raise InputError(f"{name}: {shown(value)} is not a number; write counts out in full, without units") from None
     if not math.isfinite(number) or number <= 0:
-        raise InputError(f"{name}: must be positive and finite; got {value!r}")
+        raise InputError(f"{name}: must be positive and finite; got {shown(value)}")
     return number
 
 
+def _whole(value: Any, name: str) -> int | None:
+    """Read a whole number; None where there is none."""
+    if is_absent(value) or _is_nan(value):
+        return None
+    try:
+        return int(float(value))
+    except Exception:
+        raise InputError(f"{name}: a whole number, or nothing; got {shown(value)}") from None
+
+
+def _pairs(value: Any, name: str) -> tuple[tuple[float, float], ...]:
+    """Read pairs of tokens and loss; empty where there are none."""
+    if is_absent(value) or _is_nan(value):
+        return ()
+    try:
+        return tuple((float(tokens), float(loss)) for tokens, loss in value)
+    except Exception:
+        raise InputError(f"{name}: pairs of tokens and loss, or nothing; got {shown(value)}") from None
+
+
+def _label(value: Any) -> str | None:
+    """Read a name; None where there is none."""
+    if is_absent(value):
+        return None
+    try:
+        return str(value)
+    except Exception:
+        return shown(value)
+
+
+def _is_nan(value: Any) -> bool:
+    """Whether a cell holds no number: NaN, and pandas' NA, which is neither equal nor unequal to anything."""
+    try:
+        return bool(value != value)
+    except Exception:  # arrays, NA, and what else has no truth
+        return type(value).__name__ in ("NAType", "NaTType")
+
+
 def _truth(value: Any) -> bool | None:
-    if is_absent(value) or value != value:
+    if is_absent(value) or _is_nan(value):
         return None
     if isinstance(value, str):
         word = value.strip().lower()
         return True if word in ("true", "1", "yes") else False if word in ("false", "0", "no") else None
-    return bool(value)
+    try:
+        return bool(value)
+    except Exception:  # an array has no truth
+        return None
