@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from scalestop.commands._parser import new_parser, parse
+from scalestop.commands._parser import build, new_parser, parse
 from scalestop.errors import InputError
+from scalestop.laws import Provenance
 from scalestop.planning.budget import Budget
 from scalestop.planning.choice import AUTO, NO_LAW
 from scalestop.planning.plan import Plan, make_plan
@@ -36,6 +37,7 @@ def run(words: Sequence[str]) -> int:
     add("--mfu", type=float, default=None, help="share of the peak that training reaches, such as 0.4")
     add("--devices", type=int, default=1, help="devices that train together")
     add("--usd_per_device_hour", type=float, default=None, help="price of a device-hour")
+    add("--run", type=Provenance | None, default=None, help="text and recipe of the run, held against the law's")
     add("--json", action="store_true", help="print JSON")
     options = parse(parser, words)
     if options.budget is None:
@@ -50,6 +52,7 @@ def run(words: Sequence[str]) -> int:
         speed=Speed(
             parse_flops_per_second(options.peak, "peak"), options.mfu, options.devices, options.usd_per_device_hour
         ),
+        run=None if options.run is None else build(lambda: Provenance(**options.run.as_dict())),
     )
     print(json.dumps(plan_to_dict(plan), indent=2, default=str) if options.json else str(plan))
     return 0

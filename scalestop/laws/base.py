@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -143,6 +144,19 @@ class ScalingLaw(ABC):
     def constants(self) -> dict[str, float | None]:
         """The constants by name, in declaration order."""
         return {name: getattr(self, name) for name in self.constant_names()}
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits of what the law answers: its form, its constants, what N counts.
+
+        Two laws of one digest give the same optimum and loss, whatever their notes, draws and names.
+        """
+        answers = [
+            self.kind,
+            self.info.n_counts,
+            {k: None if v is None else float(v) for k, v in self.constants.items()},
+        ]
+        return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()[:8]
 
     def drawn(self) -> Self:
         """Return this law with each constant an array of its bootstrap draws, shape (draws,).

@@ -24,6 +24,8 @@ equal distance the first is taken."""
 ADVICE_BEYOND = 3.0
 """Factors of ten outside its runs beyond which a law that nobody named ends no run."""
 
+NAMED = "named by the user"
+"""The reason for a law of which there is nothing more to say."""
 _WORTH_A_WORD = 1.0
 """Factors of ten outside its runs beyond which a named law is told of a nearer one."""
 
@@ -85,7 +87,7 @@ def resolve_law(
     found = get_law(law)
     flops = compute_of(budget, found, num_params, flops_per_token=flops_per_token, speed=speed)
     distance, _ = _distance(found, flops, num_params)
-    reason = "named by the user"
+    reason = NAMED
     if distance is not None and distance > _WORTH_A_WORD:
         nearest = choose_law(budget, num_params, flops_per_token=flops_per_token, speed=speed)
         if nearest.distance is not None and nearest.distance < distance and nearest.name != found.name:

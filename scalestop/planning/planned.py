@@ -8,6 +8,7 @@ from typing import Literal
 
 from scalestop.planning.allocation import Allocation, spread
 from scalestop.planning.budget import Budget
+from scalestop.planning.choice import NAMED
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
 from scalestop.units import human_count, human_flops, pf_days
@@ -144,7 +145,7 @@ def _describe(plan: Plan) -> str:
     rows.append(("law", _law(plan)))
     if plan.law_chosen == "auto":
         rows.append(("chosen", f"auto: {plan.law_reason}"))
-    elif plan.law_chosen == "named" and plan.law_reason.startswith("named by the user, "):
+    elif plan.law_chosen == "named" and plan.law_reason not in ("", NAMED):
         rows.append(("chosen", plan.law_reason))
     if plan.findings:
         rows.append(("findings", plan.findings))

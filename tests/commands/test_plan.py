@@ -21,6 +21,14 @@ def test_by_default_the_nearest_law(capsys, budget, law):
     assert out.count("90 %: ") == 3 and "90 % of runs: " in out
 
 
+def test_where_the_run_differs_from_the_laws_runs(capsys):
+    out = said(capsys, "--budget", "1e12 FLOPs", "--run.vocab_size", "512", "--run.context", "128")
+    assert "differs     vocabulary: 512 here, 256 behind the law; a loss per token is another quantity there" in out
+    assert out.count("differs") == 1
+    with pytest.raises(InputError, match="vocab_size: a positive whole number; got 0"):
+        run(("--budget", "1e12 FLOPs", "--run.vocab_size", "0"))
+
+
 def test_none_is_no_law(capsys):
     out = said(capsys, "--budget", "1e18 FLOPs", "--law", "none", "--params", "1B")
     assert "law     none; no law was asked for: the budget alone ends the run" in out

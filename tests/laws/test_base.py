@@ -261,6 +261,14 @@ def test_no_draws():
         get_law("kaplan").drawn()
 
 
+def test_a_digest_is_of_what_a_law_answers(tmp_path):
+    law = drawn_law(*CASES[0])
+    same = replace(law, uncertainty=None, info=replace(INFO, name="other", notes=(), provenance=Provenance(context=1)))
+    assert same.digest == law.digest == get_law(law.save(tmp_path / "law.json")).digest
+    others = [replace(law, beta=0.31), replace(law, info=replace(INFO, n_counts="total")), drawn_law(*CASES[2])]
+    assert len({law.digest, *(other.digest for other in others)}) == 4
+
+
 def test_draws_of_what_the_law_has_not():
     uncertainty = Uncertainty(np.ones((2, 1)), names=("gamma",), method="m", num_runs=1, data_hash="")
     law = ParametricLaw(INFO, uncertainty, **PARAMETRIC)

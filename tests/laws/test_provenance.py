@@ -61,6 +61,13 @@ def test_no_field_is_forgotten(field):
     assert len(Provenance(**{field: before}).rows()) == 1
 
 
+def test_the_embedded_law_says_what_it_was_fitted_to():
+    found = get_law("stdlib-bytes").info.provenance
+    assert (found.tokenizer, found.vocab_size, found.context) == ("bytes", 256, 128)
+    assert found.text_hash[:8] in " ".join(get_law("stdlib-bytes").info.notes)
+    assert None not in (found.optimizer, found.learning_rate, found.schedule, found.batch_rule, found.model)
+
+
 def test_nothing_known_is_nothing_said():
     assert differences(get_law("besiroglu"), LADDER) == []
     assert differences(law_of(LADDER), None) == differences(None, LADDER) == []
