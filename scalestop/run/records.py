@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -278,9 +277,7 @@ def _is_record_of(path: Path, run: str) -> bool:
 
 def law_fingerprint(law: ScalingLaw) -> str:
     """Return a law's name with a digest of its constants: a refitted law of the same name is another law."""
-    constants = {name: value for name, value in law.to_dict().items() if name != "uncertainty"}
-    digest = hashlib.sha256(json.dumps(constants, sort_keys=True, default=str).encode()).hexdigest()
-    return f"{law.name} ({digest[:8]})"
+    return f"{law.name} ({law.digest})"
 
 
 def plan_summary(plan: Plan) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def decide(
         factor = plan.rule.oversize_factor
         message = (
             f"{_size(plan)} is more than {factor:g}x the compute-optimal {human_count(plan.allocation.num_params)} "
-            f"for {human_flops(plan.allocation.flops)} (law {plan.law}); use a smaller model, or a larger budget"
+            f"for {human_flops(plan.allocation.flops)} (law {plan.law}); "
+            f"{plan.refusal or 'use a smaller model, or a larger budget'}"
         )
         bound = factor * plan.allocation.num_params
         return StopDecision(True, StopReason.MODEL_OVERSIZED, message, "num_params", plan.num_params, bound)
