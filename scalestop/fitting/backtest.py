@@ -195,6 +195,9 @@ def backtest(
         except InputError as error:
             skipped.append(f"runs up to {cut:.3g} FLOPs: {error}")
             continue
+        if not fit.law.has_loss:
+            skipped.append(f"runs up to {cut:.3g} FLOPs: they give no law of the loss")
+            continue
         cuts.append(cut)
         predictions += _predict(fit, table, np.flatnonzero(~fitted), cut, level)
     if not predictions:

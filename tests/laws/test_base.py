@@ -22,6 +22,7 @@ from scalestop.laws import (
     list_laws,
 )
 from scalestop.laws.base import law_from_dict
+from scalestop.laws.isoflop import IsoFLOPLaw
 from scalestop.laws.registry import KINDS
 
 INFO = LawInfo(
@@ -37,6 +38,7 @@ CASES = [
     (ParametricLaw, PARAMETRIC, {}),
     (DataConstrainedLaw, {**PARAMETRIC, "R_D": 15.0, "R_N": 5.0}, {"unique_tokens": 1e9}),
     (PowerLawAllocation, {"k_N": 0.1, "a": 0.5}, {}),
+    (IsoFLOPLaw, {"k_N": 0.1, "a": 0.5, "E": 1.7, "K": 2700.0, "gamma": 0.18, "kappa": 0.36}, {}),
     (PowerLawAllocation, {"k_N": 0.1, "a": 0.48, "k_D": 1.6, "b": 0.52}, {}),
     (KaplanLaw, {"alpha_N": 0.08, "alpha_D": 0.1, "N_c": 6e13, "D_c": 2e13, "k_N": 1.3e9, "a": 0.73}, {}),
 ]
@@ -122,8 +124,8 @@ UNCERTAIN = "data_hash, draws_f4_columns_zlib_base64, intervals, method, names, 
     [
         ({"schema": "scalestop.law/2"}, "x.json: schema: expected 'scalestop.law/1', got 'scalestop.law/2'"),
         ({"schema": KeyError}, "x.json: schema: expected 'scalestop.law/1', got None"),
-        ({"kind": "cubic"}, "x.json: kind: 'cubic' is not one of data_constrained, kaplan, parametric, power"),
-        ({"kind": ["power"]}, "x.json: kind: ['power'] is not one of data_constrained, kaplan, parametric, power"),
+        ({"kind": "cubic"}, "x.json: kind: 'cubic' is not one of data_constrained, isoflop, kaplan, parametric, power"),
+        ({"kind": ["power"]}, "x.json: kind: ['power'] is not one of data_constrained, isoflop, kaplan, parametric, power"),
         ({"notes": KeyError, "source": KeyError}, "x.json: missing field(s) notes, source"),
         ({"colour": 1, "zeal": 2}, f"x.json: unknown field(s) colour, zeal; known are {KNOWN}"),
         ({"constants__beta": KeyError}, "x.json: constants: missing field(s) beta"),
