@@ -170,7 +170,7 @@ def backtest(
             f"method: {method!r} allocates but predicts no loss; use 'parametric', 'isoflop', 'kaplan' or 'repeated'"
         )
     if bootstrap == 0:
-        raise InputError("bootstrap: a backtest counts how often intervals held, and 0 refits make none; use 100 or more")
+        raise InputError("bootstrap: a backtest counts how often intervals held, and 0 refits make none; use 100")
     table = weighted(read_runs(records, loss=loss, columns=columns, keep=parse_best_of(best_of)), weights)
     if train is None and any(table.held_out):
         train = ~np.array(table.held_out)
@@ -189,9 +189,7 @@ def backtest(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ScalestopWarning)
-                fit = fit_law(
-                    table.take(np.flatnonzero(fitted)), method, level=level, bootstrap=bootstrap, **options
-                )
+                fit = fit_law(table.take(np.flatnonzero(fitted)), method, level=level, bootstrap=bootstrap, **options)
         except InputError as error:
             skipped.append(f"runs up to {cut:.3g} FLOPs: {error}")
             continue

@@ -169,7 +169,7 @@ def _distinct(table: RunTable, best_of: BestOf) -> tuple[RunTable, list[Finding]
         names = " and ".join(parse_best_of(best_of))
         what = f"{len(best)} of {len(table)} runs were fitted: those of the best {names} at each (N, D)."
         if "smooth_loss" in table.columns:
-            what += " The least of many noisy losses lies too low; of a column smooth_loss less so (loss='smooth_loss')."
+            what += " The least of many noisy losses lies too low; a smoothed one less so: loss='smooth_loss'."
         notes.append(Finding("best-of", "note", what))
     copies = best.copies
     if copies.any():

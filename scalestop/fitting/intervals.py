@@ -12,7 +12,6 @@ from scipy.special import ndtr, ndtri
 from scalestop.errors import InputError
 from scalestop.fitting.solve.newton import Array
 
-
 POINT_FIT = "This is a point fit (bootstrap=0): it has no intervals. Fit with bootstrap=1000 for them."
 
 

@@ -18,7 +18,6 @@ from scalestop.laws import ScalingLaw
 from scalestop.laws.base import Floats
 from scalestop.laws.checks import positive_array
 
-
 _POINTS_AT_ONCE = 256
 """Models whose loss by every draw is held at one time."""
 

@@ -89,7 +89,8 @@ def test_only_the_best_of_a_sweep_is_fitted_and_predicted() -> None:
     ]
     found, single = backtest(rows, best_of="lr", bootstrap=50), backtest(runs, bootstrap=50)
     assert [p.measured for p in found.predictions] == [p.measured for p in single.predictions]
-    assert [p.predicted for p in found.predictions] == pytest.approx([p.predicted for p in single.predictions], rel=1e-6)
+    predicted = [[p.predicted for p in part.predictions] for part in (found, single)]
+    assert predicted[0] == pytest.approx(predicted[1], rel=1e-6)
     compute = np.array([6 * row["params"] * row["tokens"] for row in rows])
     split = backtest(rows, best_of="lr", train=compute < np.median(compute), bootstrap=50)
     assert len(split.predictions) == 20

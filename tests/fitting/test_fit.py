@@ -129,7 +129,8 @@ def test_points_of_one_run_are_resampled_together() -> None:
     single, grouped = fit_law(runs, bootstrap=400), fit_law(copies, bootstrap=400)
     nameless = fit_law(runs_of(copies, 0), bootstrap=400)
     spread = fit_law(runs_of(copies, 1e-4), bootstrap=400)
-    width = {f: f_.intervals["alpha"].standard_error for f, f_ in (("s", single), ("g", grouped), ("n", nameless), ("d", spread))}
+    fits = {"s": single, "g": grouped, "n": nameless, "d": spread}
+    width = {name: fit.intervals["alpha"].standard_error for name, fit in fits.items()}
     assert width["g"] == pytest.approx(width["s"], rel=0.05)
     # and without a name they are seen to be copies
     assert width["n"] == pytest.approx(width["s"], rel=0.15)
@@ -195,7 +196,8 @@ def test_arrays_are_predicted_as_their_models_are_one_by_one(method: str) -> Non
             one = fit.predict(float(params[i, 0]), float(tokens[j]))
             assert isinstance(one.loss.estimate, float)
             assert found.loss.estimate[i, j] == pytest.approx(one.loss.estimate, rel=1e-12)
-            assert (found.loss.low[i, j], found.loss.high[i, j]) == pytest.approx((one.loss.low, one.loss.high), rel=1e-12)
+            assert found.loss.low[i, j] == pytest.approx(one.loss.low, rel=1e-12)
+            assert found.loss.high[i, j] == pytest.approx(one.loss.high, rel=1e-12)
             assert (found.new_run[0][i, j], found.new_run[1][i, j]) == pytest.approx(one.new_run, rel=1e-12)
 
 

@@ -72,7 +72,7 @@ def test_compute_in_other_units_is_named(unit: float, words: str) -> None:
 def test_less_than_one_of_anything_is_refused(name: str) -> None:
     runs = surface_runs(20)
     runs[name] = runs[name] / 1e12
-    with pytest.raises(InputError, match=rf"{name}: [ND] = .* is no count \(records, row \d+\); write {name} out in full"):
+    with pytest.raises(InputError, match=rf"{name}: [ND] = .* is no count \(records, row \d+\); write {name} out"):
         fit_law(runs, bootstrap=0)
 
 

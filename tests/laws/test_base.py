@@ -34,6 +34,7 @@ INFO = LawInfo(
     notes=("one", "two – ü"),
 )
 PARAMETRIC = {"E": 1.5, "A": 400.0, "B": 900.0, "alpha": 0.35, "beta": 0.3}
+KINDS_KNOWN = "data_constrained, isoflop, kaplan, parametric, power"
 CASES = [
     (ParametricLaw, PARAMETRIC, {}),
     (DataConstrainedLaw, {**PARAMETRIC, "R_D": 15.0, "R_N": 5.0}, {"unique_tokens": 1e9}),
@@ -124,8 +125,8 @@ UNCERTAIN = "data_hash, draws_f4_columns_zlib_base64, intervals, method, names, 
     [
         ({"schema": "scalestop.law/2"}, "x.json: schema: expected 'scalestop.law/1', got 'scalestop.law/2'"),
         ({"schema": KeyError}, "x.json: schema: expected 'scalestop.law/1', got None"),
-        ({"kind": "cubic"}, "x.json: kind: 'cubic' is not one of data_constrained, isoflop, kaplan, parametric, power"),
-        ({"kind": ["power"]}, "x.json: kind: ['power'] is not one of data_constrained, isoflop, kaplan, parametric, power"),
+        ({"kind": "cubic"}, "x.json: kind: 'cubic' is not one of " + KINDS_KNOWN),
+        ({"kind": ["power"]}, "x.json: kind: ['power'] is not one of " + KINDS_KNOWN),
         ({"notes": KeyError, "source": KeyError}, "x.json: missing field(s) notes, source"),
         ({"colour": 1, "zeal": 2}, f"x.json: unknown field(s) colour, zeal; known are {KNOWN}"),
         ({"constants__beta": KeyError}, "x.json: constants: missing field(s) beta"),

@@ -209,5 +209,6 @@ def draw_deficit(group: IsoFLOP, table: RunTable) -> Array:
     inverse = np.linalg.pinv(powers.T @ powers)
     left = 1 - np.einsum("ri,ij,rj->r", powers, inverse, powers)
     true = np.einsum("ki,ij,kj->k", gradients, inverse, gradients)
-    drawn = np.einsum("ki,ri,r,rj,kj->k", gradients @ inverse, powers, np.maximum(left, 0.0), powers, gradients @ inverse)
-    return np.sqrt(np.clip(drawn / true, _LEAST_DEFICIT**2, 1.0))
+    pull = gradients @ inverse @ powers.T
+    drawn = (pull**2 * np.maximum(left, 0.0)).sum(axis=1)
+    return np.asarray(np.sqrt(np.clip(drawn / true, _LEAST_DEFICIT**2, 1.0)))

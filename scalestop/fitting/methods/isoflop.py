@@ -79,9 +79,9 @@ class _Budgets:
         """Return drawn minima as far from the estimate as the budgets themselves say.
 
         Reweighted least squares scatter too little, as a parabola runs closest to the runs at the ends of its window,
-        which decide most: `draw_deficit` says by how much. And where the minima lie further off their power laws than such draws do, each budget is off
-        by something of its own (a random effect): its variance is the excess, known from few budgets, so it is drawn
-        from Student's t.
+        which decide most: `draw_deficit` says by how much. And where the minima lie further off their power laws than
+        such draws do, each budget is off by something of its own (a random effect): its variance is the excess, known
+        from few budgets, so it is drawn from Student's t.
 
         Args:
             draws: Minima of reweighted runs, shape (M, 3·groups).
@@ -160,7 +160,7 @@ def fit_isoflop(table: RunTable, options: FitOptions) -> MethodFit:
 
     again = resample(refit, minima[0], table, options, counts=_run_weights(table, options))
     drawn = budgets.constants(budgets.widen(again.draws, minima, options.seed))
-    usable = np.isfinite(drawn).all(axis=1)
+    usable = np.asarray(np.isfinite(drawn).all(axis=1))
     if options.bootstrap and (usable.mean() < 0.5 or usable.sum() < 20):
         raise InputError(
             f"records: in {1 - usable.mean():.0%} of the bootstrap samples fewer than two budgets have a minimum, so "

@@ -19,9 +19,7 @@ Row: TypeAlias = tuple[str, int, Mapping[str, Any]]
 """Source, row number, values by column."""
 
 
-def read_runs(
-    records: Any, *, loss: str = "loss", columns: Columns = None, keep: Iterable[str] = ()
-) -> RunTable:
+def read_runs(records: Any, *, loss: str = "loss", columns: Columns = None, keep: Iterable[str] = ()) -> RunTable:
     """Read runs from wherever they are.
 
     Args:

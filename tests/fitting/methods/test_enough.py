@@ -25,11 +25,11 @@ def test_two_sizes_are_refused_with_what_to_add(method: str) -> None:
     runs = surface_runs(30)
     # counts that differ by a head or an embedding are one size
     runs["params"] = np.where(np.arange(30) < 15, 1e8, 4e8) * (1 + 0.001 * np.arange(30))
-    with pytest.raises(InputError, match=r"N takes fewer than three values.*add runs of other params, such as 2\.5e\+07"):
+    with pytest.raises(InputError, match=r"N takes fewer than three values.*of other params, such as 2\.5e\+07"):
         fit_law(runs, method)  # type: ignore[arg-type]
     runs = surface_runs(30)
     runs["tokens"] = np.where(np.arange(30) < 15, 1e9, 4e9)
-    with pytest.raises(InputError, match=r"D takes fewer than three values.*add runs of other tokens, such as 2\.5e\+08"):
+    with pytest.raises(InputError, match=r"D takes fewer than three values.*of other tokens, such as 2\.5e\+08"):
         fit_law(runs, method)  # type: ignore[arg-type]
 
 

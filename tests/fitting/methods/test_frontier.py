@@ -9,7 +9,9 @@ from scalestop.fitting.methods.frontier import loss_frontier, power_law, steepne
 FLOPS = np.geomspace(1e18, 1e21, 8)
 
 
-@pytest.mark.parametrize(("E", "K", "gamma"), [(1.8, 2700.0, 0.178), (0.4, 40.0, 0.06), (0.0, 60.0, 0.07), (2.0, 1e7, 0.4)])
+@pytest.mark.parametrize(
+    ("E", "K", "gamma"), [(1.8, 2700.0, 0.178), (0.4, 40.0, 0.06), (0.0, 60.0, 0.07), (2.0, 1e7, 0.4)]
+)
 def test_a_frontier_without_noise_is_found(E: float, K: float, gamma: float) -> None:
     found = loss_frontier(FLOPS, (E + K * FLOPS**-gamma)[None, :])[0]
     assert found[0] == pytest.approx(E, abs=0.02)

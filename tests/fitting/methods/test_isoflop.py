@@ -98,8 +98,8 @@ def test_wide_grids_are_fitted_near_their_minimum() -> None:
     for budget, shift in zip(BUDGETS, np.geomspace(5, 1 / 5, 7), strict=True):
         rows += ladder(np.array([budget]), reach=12.0, count=15, law=LOPSIDED, shift=shift)
     fit = fit_law(rows, "isoflop", bootstrap=50)
-    assert abs(exponent_of_whole_grids(rows) - LOPSIDED.a) > 0.05
-    assert fit.intervals["a"].estimate == pytest.approx(LOPSIDED.a, abs=0.015)
+    assert abs(exponent_of_whole_grids(rows) - LOPSIDED.a) > 0.02
+    assert fit.intervals["a"].estimate == pytest.approx(LOPSIDED.a, abs=0.01)
     (note,) = [f for f in fit.diagnostics.findings if f.code == "isoflop-window"]
     assert (note.severity, "lie further than x4 from their budget's minimum" in note.message) == ("note", True)
     for group in fit.raw.detail:
