@@ -170,9 +170,7 @@ def backtest(
             f"method: {method!r} allocates but predicts no loss; use 'parametric', 'isoflop', 'kaplan' or 'repeated'"
         )
     if bootstrap == 0:
-        raise InputError(
-            "bootstrap: a backtest counts how often intervals held, and 0 refits make none; use 100 or more"
-        )
+        raise InputError("bootstrap: a backtest counts how often intervals held, and 0 refits make none; use 100")
     table = weighted(read_runs(records, loss=loss, columns=columns, keep=parse_best_of(best_of)), weights)
     if train is None and any(table.held_out):
         train = ~np.array(table.held_out)
@@ -194,6 +192,9 @@ def backtest(
                 fit = fit_law(table.take(np.flatnonzero(fitted)), method, level=level, bootstrap=bootstrap, **options)
         except InputError as error:
             skipped.append(f"runs up to {cut:.3g} FLOPs: {error}")
+            continue
+        if not fit.law.has_loss:
+            skipped.append(f"runs up to {cut:.3g} FLOPs: they give no law of the loss")
             continue
         cuts.append(cut)
         predictions += _predict(fit, table, np.flatnonzero(~fitted), cut, level)

@@ -133,8 +133,8 @@ def _identity_findings(table: RunTable) -> list[Finding]:
             Finding(
                 "run-names",
                 "warning",
-                f"run: {', '.join(map(repr, shared[:3]))}{rest} on rows of several N, so no single run is meant; each of "
-                f"those rows was taken as a run of its own.",
+                f"run: {', '.join(map(repr, shared[:3]))}{rest} on rows of several N, so no single run is meant; each "
+                f"of those rows was taken as a run of its own.",
             )
         )
     runs = len(table.group_names)
@@ -143,8 +143,8 @@ def _identity_findings(table: RunTable) -> list[Finding]:
             Finding(
                 "few-runs",
                 "warning",
-                f"{len(table)} rows are of only {runs} runs, by their run column, and intervals come from drawing those: "
-                f"rough, and likely too narrow. Where each row is a run of its own, leave the column out.",
+                f"{len(table)} rows are of only {runs} runs, by their run column, and intervals come from drawing "
+                f"those: rough, and likely too narrow. Where each row is a run of its own, leave the column out.",
             )
         )
     return found

@@ -168,6 +168,8 @@ def _distinct(table: RunTable, best_of: BestOf) -> tuple[RunTable, list[Finding]
     if len(best) < len(table):
         names = " and ".join(parse_best_of(best_of))
         what = f"{len(best)} of {len(table)} runs were fitted: those of the best {names} at each (N, D)."
+        if "smooth_loss" in table.columns:
+            what += " The least of many noisy losses lies too low; a smoothed one less so: loss='smooth_loss'."
         notes.append(Finding("best-of", "note", what))
     copies = best.copies
     if copies.any():
@@ -214,7 +216,7 @@ def _diagnose(table: RunTable, raw: MethodFit, method: str, notes: list[Finding]
     whole = len(log_ratio) == len(table)
     runs = raw.left_out or table.group_names
     alone = raw.jackknife if raw.alone is None else raw.alone
-    leverage = leverage_of(raw.names, runs, raw.estimate, raw.draws, alone) if len(alone) else ()
+    leverage = leverage_of(raw.names, runs, raw.estimate, raw.draws, alone) if len(alone) and len(raw.draws) else ()
     outliers = outliers_of(table, log_ratio) if whole else ()
     noise = seed_noise_of(table, log_ratio) if whole else None
     found = [

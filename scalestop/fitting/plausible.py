@@ -14,7 +14,7 @@ LEAST_PARAMS = 300.0
 """No language model is smaller: Kaplan et al. 2020 (arXiv 2001.08361, section 2) begin at 768 parameters."""
 
 LEAST_TOKENS = 2_000.0
-"""No run is shorter than this, and half of a table's are ten times as long: at 1e5 bytes a model just passes bigrams."""
+"""No run is shorter than this, and half of a table's are ten times as long: 1e5 bytes hardly teach bigrams."""
 
 RATIOS = (0.1, 1e5)
 """Tokens per parameter between which half of a table's runs lie. Public tables have medians of 8 to 70; 135M
@@ -40,8 +40,8 @@ def require_counts(table: RunTable) -> None:
         if values.min() < 1:
             row = int(values.argmin())
             raise InputError(
-                f"{name}: {symbol} = {values[row]:.3g} is no count ({table.origin[row]}); write {name} out in full, not "
-                f"in millions or billions, and compute in FLOPs"
+                f"{name}: {symbol} = {values[row]:.3g} is no count ({table.origin[row]}); write {name} out in full, "
+                f"not in millions or billions, and compute in FLOPs"
             )
 
 

@@ -69,7 +69,8 @@ def plot_fit(fit: LawFit, path: str | Path | None = None) -> Figure:
     exponents = fit.intervals["a"]
     figure.suptitle(
         f"{fit.law.name}: {len(fit.table)} runs, N counts {fit.law.info.n_counts} parameters; "
-        f"N_opt ∝ C^{exponents.estimate:.3f} ({exponents.low:.3f} to {exponents.high:.3f}, {exponents.level:.0%})",
+        f"N_opt ∝ C^{exponents.estimate:.3f}"
+        + ("" if exponents.is_point else f" ({exponents.low:.3f} to {exponents.high:.3f}, {exponents.level:.0%})"),
         color=_INK,
         fontsize=12,
     )
@@ -226,8 +227,9 @@ def _frontier(axis: Axes, fit: LawFit) -> None:
     tails = [(1 - fit.options.level) / 2, (1 + fit.options.level) / 2]
     for index, (name, colour) in enumerate((("N_opt, parameters", _BAND), ("D_opt, tokens", _ACCENT))):
         middle = [float(fit.law.optimal(float(c))[index]) for c in budgets]
-        band = np.array([np.quantile(np.asarray(drawn.optimal(float(c))[index]), tails) for c in budgets])
-        axis.fill_between(budgets, band[:, 0], band[:, 1], color=colour, alpha=0.2, linewidth=0)
+        if len(fit.raw.draws):
+            band = np.array([np.quantile(np.asarray(drawn.optimal(float(c))[index]), tails) for c in budgets])
+            axis.fill_between(budgets, band[:, 0], band[:, 1], color=colour, alpha=0.2, linewidth=0)
         axis.plot(budgets, middle, color=colour, linewidth=1.6, label=name)
     if isinstance(fit.raw.detail, tuple):
         used = [group for group in fit.raw.detail if group.best_params is not None]
@@ -242,9 +244,12 @@ def _frontier(axis: Axes, fit: LawFit) -> None:
     axis.set_yscale("log")
     axis.set_xlim(budgets[0], budgets[-1])
     axis.legend(fontsize=9, frameon=False, loc="upper left")
-    at = fit.optimum(high)
-    title = f"Frontier with its {fit.options.level:.0%} band; at {human_flops(high)} N_opt is "
-    title += f"{human_count(at.num_params.low)} to {human_count(at.num_params.high)}"
+    at = fit.optimum(high).num_params
+    if at.is_point:
+        title = f"Frontier; at {human_flops(high)} N_opt is {human_count(at.estimate)}"
+    else:
+        title = f"Frontier with its {fit.options.level:.0%} band; at {human_flops(high)} N_opt is "
+        title += f"{human_count(at.low)} to {human_count(at.high)}"
     _label(axis, title, "compute C, FLOPs", "N_opt and D_opt")
 
 

@@ -8,7 +8,9 @@ import pytest
 from fitting_data import data_folder, surface_runs
 from rich.console import Console
 
+from scalestop.commands.fit import run as command
 from scalestop.commands.fit import run_fit
+from scalestop.fitting import backtest, fit_law
 from scalestop.laws import get_law
 
 
@@ -57,6 +59,41 @@ def test_a_backtest_can_be_asked_for(csv_file: Path) -> None:
     code, text = run([csv_file], bootstrap=50, with_backtest=True)
     assert code == 0
     assert "x1 to x2" in text
+
+
+def test_the_backtest_is_fitted_as_the_law_is(csv_file: Path) -> None:
+    options = {"irreducible": 1.5, "seed": 3, "tied": True}
+    _, text = run(csv_file, bootstrap=50, with_backtest=True, **options)
+    for line in str(backtest(str(csv_file), **options)).splitlines():
+        assert line in text
+    _, other = run(csv_file, bootstrap=50, with_backtest=True)
+    assert other[other.index("Backtest") :] != text[text.index("Backtest") :]
+
+
+def test_columns_and_sweeps_are_options_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = surface_runs(40, seed=1)
+    lines = ["size,seen,val_loss,lr"]
+    for n, d, loss in zip(*runs.values(), strict=True):
+        lines += [f"{n},{d},{loss},1e-3", f"{n},{d},{loss * 1.3},1e-1"]
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(lines))
+    words = [str(path), "--bootstrap", "20", "--columns", "params=size,tokens=seen", "--best_of", "lr"]
+    assert command([*words, "--out", str(tmp_path / "law.json"), "--with_backtest", "true"]) == 0
+    text = capsys.readouterr().out
+    assert "40 of 80 runs were fitted: those of the best lr" in text
+    assert "extrapolation" in text
+    law = fit_law(runs, bootstrap=0).law
+    assert get_law(tmp_path / "law.json").constants == pytest.approx(law.constants, rel=1e-6)
+    assert command([str(path)]) == 2
+    assert "Columns seen: size, seen, val_loss, lr." in " ".join(capsys.readouterr().err.split())
+
+
+def test_without_refits_a_point_is_printed(csv_file: Path, tmp_path: Path) -> None:
+    code, text = run(csv_file, bootstrap=0, out=tmp_path / "law.json", plot=tmp_path / "fit.png")
+    assert code == 0
+    assert "nan" not in text
+    assert "This is a point fit (bootstrap=0): it has no intervals." in text
+    assert (tmp_path / "fit.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize(

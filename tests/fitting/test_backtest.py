@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fitting_data import surface_runs
+from test_isoflop import ladder
 
 from scalestop.errors import InputError
-from scalestop.fitting import backtest, fit_law
+from scalestop.fitting import backtest, fit_law, read_runs
 from scalestop.laws import LawInfo, ParametricLaw
 
 TRUTH = ParametricLaw(LawInfo("truth", "total", "made up"), E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
@@ -62,9 +63,54 @@ def test_held_out_runs_are_the_ones_predicted() -> None:
     assert [p.predicted for p in same.predictions] == pytest.approx([p.predicted for p in found.predictions], rel=1e-9)
 
 
+def test_weights_columns_and_options_reach_every_fit() -> None:
+    runs = surface_runs(60, noise=0.01, seed=2)
+    compute = 6 * runs["params"] * runs["tokens"]
+    fitted = compute < np.quantile(compute, 0.7)
+    weights = np.random.default_rng(0).integers(1, 9, 60).astype(float)
+    options = {"irreducible": 1.7, "seed": 5, "bootstrap": 50}
+    named = {"N": runs["params"], "seen": runs["tokens"], "loss": runs["loss"]}
+    found = backtest(named, train=fitted, columns="tokens=seen", weights=weights, **options)
+    law = fit_law(read_runs(runs).take(np.flatnonzero(fitted)), weights=weights[fitted], **options)
+    for prediction, row in zip(found.predictions, np.flatnonzero(~fitted), strict=True):
+        expected = law.predict(runs["params"][row], runs["tokens"][row])
+        assert prediction.predicted == pytest.approx(expected.loss.estimate, rel=1e-9)
+        assert prediction.interval == pytest.approx(expected.new_run, rel=1e-9)
+    other = backtest(runs, train=fitted, **options)
+    assert other.predictions[0].predicted != pytest.approx(found.predictions[0].predicted, rel=1e-6)
+
+
+def test_only_the_best_of_a_sweep_is_fitted_and_predicted() -> None:
+    runs = surface_runs(40, noise=0.002, seed=4)
+    rows = [
+        dict(params=n, tokens=d, loss=loss * worse, lr=lr)
+        for n, d, loss in zip(*runs.values(), strict=True)
+        for lr, worse in ((1e-3, 1.0), (3e-3, 1.2))
+    ]
+    found, single = backtest(rows, best_of="lr", bootstrap=50), backtest(runs, bootstrap=50)
+    assert [p.measured for p in found.predictions] == [p.measured for p in single.predictions]
+    predicted = [[p.predicted for p in part.predictions] for part in (found, single)]
+    assert predicted[0] == pytest.approx(predicted[1], rel=1e-6)
+    compute = np.array([6 * row["params"] * row["tokens"] for row in rows])
+    split = backtest(rows, best_of="lr", train=compute < np.median(compute), bootstrap=50)
+    assert len(split.predictions) == 20
+
+
+def test_isoflop_laws_are_tested_too() -> None:
+    """Five budgets foretell the loss of the next three, x20 in compute; three give no law of the loss."""
+    rows = ladder(np.geomspace(1e18, 1e21, 8), count=7, noise=0.002)
+    found = backtest(rows, "isoflop", bootstrap=100)
+    assert len(found.cuts) >= 2
+    assert all("give no law of the loss" in line or "two budgets" in line for line in found.skipped)
+    assert found.mean_abs_relative < 0.01
+    assert found.coverage > 0.8
+
+
 def test_what_cannot_be_tested_is_refused() -> None:
-    with pytest.raises(InputError, match="method: 'isoflop' allocates but predicts no loss; use 'parametric'"):
-        backtest(surface_runs(40), "isoflop")
+    with pytest.raises(InputError, match="method: 'envelope' allocates but predicts no loss; use 'parametric'"):
+        backtest(surface_runs(40), "envelope")
+    with pytest.raises(InputError, match="bootstrap: a backtest counts how often intervals held, and 0 refits make"):
+        backtest(surface_runs(40), bootstrap=0)
     with pytest.raises(InputError, match="a backtest needs at least 10 runs, to fit some and hold some back; got 9"):
         backtest(surface_runs(9))
     with pytest.raises(InputError, match="train: some runs must be fitted and some held back; got all of one kind"):

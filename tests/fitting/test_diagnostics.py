@@ -68,9 +68,27 @@ def test_mixed_meanings_of_n_are_seen() -> None:
     assert "FLOPs over 6·N·D runs from 1 to 1.5" in codes({**runs, "flops": flops})["flops-disagree"]
 
 
-def test_copied_rows_are_seen() -> None:
-    runs = {name: np.append(column, column[:2]) for name, column in surface_runs(60).items()}
-    assert codes(runs)["duplicates"].startswith("2 rows repeat another's N, D and loss exactly")
+def test_copied_rows_are_seen_and_counted_once() -> None:
+    once = surface_runs(60)
+    runs = {name: np.append(column, column[:2]) for name, column in once.items()}
+    assert codes(runs)["copies"].startswith("2 rows repeat another row exactly, and were counted once")
+    np.testing.assert_array_equal(fit_law(runs, bootstrap=0).raw.estimate, fit_law(once, bootstrap=0).raw.estimate)
+    named = codes({**runs, "run": [f"r{i}" for i in range(62)]})
+    assert named["duplicates"].startswith("2 rows repeat another's N, D and loss exactly under another name or seed")
+
+
+def test_a_name_on_rows_of_several_sizes_is_no_runs() -> None:
+    runs = surface_runs(60)
+    one = codes({**runs, "run": ["sweep-3"] * 60})
+    assert one["run-names"].startswith("run: 'sweep-3' on rows of several N, so no single run is meant")
+
+
+def test_few_runs_of_many_rows_are_called_few() -> None:
+    sizes = np.repeat(np.geomspace(1e8, 1e9, 6), 10)
+    tokens = np.tile(np.geomspace(1e9, 1e11, 10), 6)
+    loss = (1.8 + 480 / sizes**0.35 + 2100 / tokens**0.37) * np.exp(0.003 * np.random.default_rng(0).normal(size=60))
+    message = codes({"params": sizes, "tokens": tokens, "loss": loss, "run": [f"{n:.3g}" for n in sizes]})["few-runs"]
+    assert message.startswith("60 rows are of only 6 runs, by their run column")
 
 
 def test_a_narrow_range_is_seen() -> None:

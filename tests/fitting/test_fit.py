@@ -12,7 +12,7 @@ from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting import LawFit, fit_law
 from scalestop.fitting.law_fit import exponent
 from scalestop.laws import get_law
-from scalestop.planning.allocation import allocate
+from scalestop.planning.allocation import allocate, predict_loss
 from scalestop.planning.plan import make_plan
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
@@ -103,7 +103,7 @@ def test_a_law_carries_the_scatter_of_its_runs(fit: LawFit, tmp_path: Path) -> N
 
 
 def test_a_law_without_a_loss_carries_no_scatter() -> None:
-    law = fit_law(isoflop_runs(BUDGETS), "isoflop", bootstrap=20).law
+    law = fit_law(isoflop_runs(BUDGETS[:3]), "isoflop", bootstrap=20).law
     assert not law.has_loss and not law.uncertainty.knows_scatter
 
 
@@ -126,10 +126,95 @@ def test_points_of_one_run_are_resampled_together() -> None:
         for _ in range(4)
     ]
     single, grouped = fit_law(runs, bootstrap=400), fit_law(copies, bootstrap=400)
-    nameless = fit_law([{k: v for k, v in row.items() if k != "run"} for row in copies], bootstrap=400)
-    width = {f: f_.intervals["alpha"].standard_error for f, f_ in (("s", single), ("g", grouped), ("n", nameless))}
+    nameless = fit_law(runs_of(copies, 0), bootstrap=400)
+    spread = fit_law(runs_of(copies, 1e-4), bootstrap=400)
+    fits = {"s": single, "g": grouped, "n": nameless, "d": spread}
+    width = {name: fit.intervals["alpha"].standard_error for name, fit in fits.items()}
     assert width["g"] == pytest.approx(width["s"], rel=0.05)
-    assert width["n"] < 0.65 * width["s"]
+    # and without a name they are seen to be copies
+    assert width["n"] == pytest.approx(width["s"], rel=0.15)
+    # runs of their own that come out alike are evidence
+    assert width["d"] < 0.65 * width["s"]
+
+
+def runs_of(copies: list[dict], apart: float) -> list[dict]:
+    """Return rows without their names, with their losses moved apart by so much."""
+    rng = np.random.default_rng(0)
+    rows = [{name: value for name, value in row.items() if name != "run"} for row in copies]
+    return [{**row, "loss": row["loss"] * np.exp(apart * rng.normal())} for row in rows]
+
+
+@pytest.mark.parametrize("column", ["name", "run"])
+def test_one_name_for_all_rows_takes_no_width_away(column: str) -> None:
+    runs = surface_runs(60, seed=3)
+    plain, named = fit_law(runs, bootstrap=200), fit_law({**runs, column: ["gpt"] * 60}, bootstrap=200)
+    assert named.intervals["alpha"].standard_error == pytest.approx(plain.intervals["alpha"].standard_error, rel=1e-9)
+    assert (named.intervals["alpha"].low, named.intervals["alpha"].high) == pytest.approx(
+        (plain.intervals["alpha"].low, plain.intervals["alpha"].high), rel=1e-9
+    )
+
+
+def test_without_refits_there_is_a_point_and_a_clear_word_where_an_interval_is_asked(tmp_path: Path) -> None:
+    runs = surface_runs(60)
+    point, whole = fit_law(runs, bootstrap=0), fit_law(runs, bootstrap=20)
+    assert point.law.constants == whole.law.constants
+    assert point.law.uncertainty is None
+    assert get_law(point.law.save(tmp_path / "law.json")).constants == whole.law.constants
+    found, best = point.predict(1e9, 2e10), point.optimum(1e20)
+    assert found.loss.estimate == whole.predict(1e9, 2e10).loss.estimate
+    assert np.isnan([found.loss.low, found.loss.high, *found.new_run]).all()
+    assert best.num_params.estimate == whole.optimum(1e20).num_params.estimate
+    assert best.num_params.is_point
+    for answer in (found, best):
+        assert "This is a point fit (bootstrap=0): it has no intervals. Fit with bootstrap=1000" in answer.warnings[-1]
+    with pytest.raises(InputError, match=r"level: This is a point fit \(bootstrap=0\)"):
+        point.predict(1e9, 2e10, level=0.9)
+    with pytest.raises(InputError, match=r"level: This is a point fit"):
+        point.optimum(1e20, 0.5)
+    assert [f.code for f in point.diagnostics.findings] == ["point-fit"]
+
+
+@pytest.mark.parametrize("method", ["parametric", "isoflop", "kaplan", "repeated"])
+def test_every_method_makes_a_point_fit(method: str) -> None:
+    rows = isoflop_runs(BUDGETS, noise=1e-3)
+    if method == "repeated":
+        rows = [{**row, "unique_tokens": row["tokens"] / (1 + i % 3)} for i, row in enumerate(rows)]
+    point, whole = (fit_law(rows, method, bootstrap=count) for count in (0, 20))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(point.raw.estimate, whole.raw.estimate)
+    assert point.predict(1e9, 2e10).loss.estimate == whole.predict(1e9, 2e10).loss.estimate
+
+
+@pytest.mark.parametrize("method", ["parametric", "isoflop", "kaplan"])
+def test_arrays_are_predicted_as_their_models_are_one_by_one(method: str) -> None:
+    fit = fit_law(isoflop_runs(BUDGETS, noise=1e-3), method, bootstrap=60)  # type: ignore[arg-type]
+    params, tokens = np.array([[1e8], [1e9]]), np.array([1e10, 3e10, 1e11])
+    found = fit.predict(params, tokens)
+    assert found.loss.estimate.shape == found.loss.low.shape == found.new_run[0].shape == (2, 3)
+    for i in range(2):
+        for j in range(3):
+            one = fit.predict(float(params[i, 0]), float(tokens[j]))
+            assert isinstance(one.loss.estimate, float)
+            assert found.loss.estimate[i, j] == pytest.approx(one.loss.estimate, rel=1e-12)
+            assert found.loss.low[i, j] == pytest.approx(one.loss.low, rel=1e-12)
+            assert found.loss.high[i, j] == pytest.approx(one.loss.high, rel=1e-12)
+            assert (found.new_run[0][i, j], found.new_run[1][i, j]) == pytest.approx(one.new_run, rel=1e-12)
+
+
+def test_whole_numbers_of_any_size_do_not_overflow(fit: LawFit) -> None:
+    for cast in (int, np.int64, lambda n: np.array([n]), lambda n: np.array([n], dtype=object)):
+        found = fit.predict(cast(10**12), cast(5 * 10**13))  # 6·N·D is 3e26, beyond 64 bits
+        assert found.loss.estimate == pytest.approx(float(fit.law.loss(1e12, 5e13)), rel=1e-12)
+        assert any("C = 3e+26 FLOPs is" in line for line in found.warnings)
+    assert fit.predict(10**30, 10**40).loss.estimate == pytest.approx(float(fit.law.loss(1e30, 1e40)), rel=1e-12)
+    np.testing.assert_allclose(
+        predict_loss(np.array([[10**9], [10**10]]), np.array([10**12, 10**13]), fit.law),
+        [[float(fit.law.loss(n, d)) for d in (1e12, 1e13)] for n in (1e9, 1e10)],
+        rtol=1e-12,
+    )
+    with pytest.raises(InputError, match="num_params: must be positive and finite"):
+        fit.predict([1e9, -1.0], 1e10)
+    with pytest.raises(InputError, match=r"N and D must broadcast against each other; got shapes \(2,\), \(3,\)"):
+        fit.predict([1e9, 2e9], [1e10, 2e10, 3e10])
 
 
 def test_weights_by_run_come_as_a_column_or_an_argument() -> None:
@@ -198,6 +283,7 @@ def test_held_out_runs_are_not_fitted() -> None:
     [
         ({"method": "magic"}, r"method: 'magic' is not one of parametric, isoflop, envelope, kaplan, repeated"),
         ({"bootstrap": 5}, r"bootstrap: must be a whole number of at least 20, so that tails exist; got 5"),
+        ({"bootstrap": -1}, r"got -1\. Use 1000 for intervals, .*, 0 for a point fit without intervals"),
         ({"level": 90}, r"level: must lie between 0 and 1, such as 0\.9; got 90"),
         ({"delta": 0}, r"delta: must be positive, such as 1e-3; got 0"),
         ({"irreducible": -1.0}, r"irreducible: E is at least 0 nats per token; got -1\.0"),

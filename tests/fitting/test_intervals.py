@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from scalestop.errors import InputError
-from scalestop.fitting.intervals import interval
+from scalestop.fitting.intervals import interval, stack
 
 
 @pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
@@ -37,6 +37,9 @@ def test_an_estimate_outside_its_draws_stays_finite() -> None:
     found = interval(10.0, np.linspace(0, 1, 100), np.array([9.0, 11.0]))
     assert np.isfinite([found.low, found.high]).all()
     assert found.low > 0.9
+    # an interval that leaves its own estimate out says nothing true
+    assert found.high == 10.0
+    assert 10.0 in found
 
 
 def test_a_constant_that_was_held_has_no_width() -> None:
@@ -48,3 +51,24 @@ def test_a_constant_that_was_held_has_no_width() -> None:
 def test_a_level_is_a_share(level: float) -> None:
     with pytest.raises(InputError, match=r"level: must lie between 0 and 1, such as 0\.9"):
         interval(1.0, np.ones(3), np.ones(3), level)
+
+
+def test_a_point_has_no_interval_and_says_so_when_asked() -> None:
+    found = interval(1.7, np.empty(0), np.empty(0))
+    assert found.is_point
+    assert str(found) == "1.7 (no interval)"
+    with pytest.raises(InputError, match=r"point fit \(bootstrap=0\): it has no intervals\. Fit with bootstrap=1000"):
+        _ = 1.7 in found
+    assert not interval(1.7, np.ones(3), np.ones(3)).is_point
+
+
+def test_intervals_of_an_array_are_arrays() -> None:
+    draws = np.random.default_rng(0).normal(size=(4, 500))
+    parts = [interval(float(i), draws[i] + i, np.array([-1.0, 1.0])) for i in range(4)]
+    found = stack(parts, (2, 2))
+    np.testing.assert_array_equal(found.estimate, [[0.0, 1.0], [2.0, 3.0]])
+    for name in ("low", "high", "standard_error"):
+        np.testing.assert_array_equal(getattr(found, name).ravel(), [getattr(part, name) for part in parts])
+    np.testing.assert_array_equal(found.percentile[1].ravel(), [part.percentile[1] for part in parts])
+    assert found.estimate in found
+    assert str(found) == "4 intervals, 90%"

@@ -22,6 +22,7 @@ from scalestop.laws import (
     list_laws,
 )
 from scalestop.laws.base import law_from_dict
+from scalestop.laws.isoflop import IsoFLOPLaw
 from scalestop.laws.registry import KINDS
 
 INFO = LawInfo(
@@ -33,10 +34,12 @@ INFO = LawInfo(
     notes=("one", "two – ü"),
 )
 PARAMETRIC = {"E": 1.5, "A": 400.0, "B": 900.0, "alpha": 0.35, "beta": 0.3}
+KINDS_KNOWN = "data_constrained, isoflop, kaplan, parametric, power"
 CASES = [
     (ParametricLaw, PARAMETRIC, {}),
     (DataConstrainedLaw, {**PARAMETRIC, "R_D": 15.0, "R_N": 5.0}, {"unique_tokens": 1e9}),
     (PowerLawAllocation, {"k_N": 0.1, "a": 0.5}, {}),
+    (IsoFLOPLaw, {"k_N": 0.1, "a": 0.5, "E": 1.7, "K": 2700.0, "gamma": 0.18, "kappa": 0.36}, {}),
     (PowerLawAllocation, {"k_N": 0.1, "a": 0.48, "k_D": 1.6, "b": 0.52}, {}),
     (KaplanLaw, {"alpha_N": 0.08, "alpha_D": 0.1, "N_c": 6e13, "D_c": 2e13, "k_N": 1.3e9, "a": 0.73}, {}),
 ]
@@ -136,8 +139,8 @@ UNCERTAIN = (
         ({"provenance": [1]}, "x.json: provenance: expected a JSON object; got list"),
         ({"provenance": {"context": 0}}, "x.json: provenance: context: a positive whole number; got 0"),
         ({"findings": {}}, "x.json: findings: a list of findings; got {}"),
-        ({"kind": "cubic"}, "x.json: kind: 'cubic' is not one of data_constrained, isoflop, kaplan, parametric, power"),
-        ({"kind": ["power"]}, "x.json: kind: ['power'] is not one of data_constrained, isoflop, kaplan, parametric, power"),
+        ({"kind": "cubic"}, "x.json: kind: 'cubic' is not one of " + KINDS_KNOWN),
+        ({"kind": ["power"]}, "x.json: kind: ['power'] is not one of " + KINDS_KNOWN),
         ({"notes": KeyError, "source": KeyError}, "x.json: missing field(s) notes, source"),
         ({"colour": 1, "zeal": 2}, f"x.json: unknown field(s) colour, zeal; known are {KNOWN}"),
         ({"constants__beta": KeyError}, "x.json: constants: missing field(s) beta"),

@@ -276,8 +276,8 @@ RIGHT = plan_of(1.05 * OPTIMAL_FLOPS)
         (  # a hundredth of the compute is a tenth of the size
             plan_of(OPTIMAL_FLOPS / 100),
             used(0),
-            "N 1k (total) is more than 2x the compute-optimal 100 for 960000 FLOPs (law toy); the largest model for this "
-            "budget is 199; N 1k needs 2.4e7 FLOPs; oversized='warn' trains it all the same",
+            "N 1k (total) is more than 2x the compute-optimal 100 for 960000 FLOPs (law toy); the largest model for "
+            "this budget is 199; N 1k needs 2.4e7 FLOPs; oversized='warn' trains it all the same",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from scalestop.fitting.tables.table import RunTable
 SAME_BUDGET = 1.3
 """Runs within this factor of compute count as one budget, where their budgets are not exact."""
 
+_LEAST_DEFICIT = 0.2
 _EXACT_BUDGET = 1.02
 _MOST = 0.8
 
@@ -63,18 +64,24 @@ def find_budgets(flops: Array) -> tuple[list[NDArray[np.int_]], NDArray[np.int_]
         As `group_by_budget`.
     """
     exact = group_by_budget(flops, _EXACT_BUDGET)
-    return exact if len(exact[1]) <= (1 - _MOST) * len(flops) else group_by_budget(flops)
+    if len(exact[1]) <= (1 - _MOST) * len(flops):
+        return exact
+    # a few strays come together by chance where budgets are not exact
+    return group_by_budget(flops, least=MIN_RUNS + 1)
 
 
-def group_by_budget(flops: Array, tolerance: float = SAME_BUDGET) -> tuple[list[NDArray[np.int_]], NDArray[np.int_]]:
+def group_by_budget(
+    flops: Array, tolerance: float = SAME_BUDGET, least: int = MIN_RUNS
+) -> tuple[list[NDArray[np.int_]], NDArray[np.int_]]:
     """Put runs of like compute together: the fullest window of width `tolerance` first, then the next.
 
     Args:
         flops: Compute of each run, shape (R,).
         tolerance: Largest over smallest compute within a group.
+        least: Runs that make a group.
 
     Returns:
-        The groups' rows, by compute, and the rows that are in no group of at least `MIN_RUNS`.
+        The groups' rows, by compute, and the rows that are in no group.
     """
     order = np.argsort(flops, kind="stable")
     log_c = np.log(flops[order])
@@ -87,7 +94,7 @@ def group_by_budget(flops: Array, tolerance: float = SAME_BUDGET) -> tuple[list[
         # of windows equally full, the narrowest
         width = log_c[left[end - 1]] - log_c[left]
         first = int(np.lexsort((width, -sizes))[0])
-        if sizes[first] < MIN_RUNS:
+        if sizes[first] < least:
             break
         members = left[first : end[first]]
         free[members] = False
@@ -176,3 +183,32 @@ def parabola(log_n: Array, loss: Array, weights: Array) -> tuple[Array, float]:
     if determined.any():
         solved[determined] = np.linalg.solve(normal[determined], target[determined][:, :, None])[:, :, 0]
     return solved / scale ** np.arange(3), centre
+
+
+def draw_deficit(group: IsoFLOP, table: RunTable) -> Array:
+    """Return how much too little a minimum scatters between reweighted fits: standard deviation over the true one.
+
+    For residuals of one variance the covariance of the coefficients is that times A = (X'X)^-1, and reweighting rows
+    gives A X' diag(1 - h) X A on average, h the rows' leverages (White 1980's estimator, which MacKinnon and White
+    1985 mend by 1 - h). Both, by the delta method, for the minimum's place, depth and curvature.
+
+    Args:
+        group: A budget with a minimum.
+        table: The runs.
+
+    Returns:
+        Three factors of at most 1.
+    """
+    rows = np.array(group.window)
+    root = np.sqrt(table.weight[rows])[:, None]
+    x = np.log(table.params[rows] / group.centre)
+    powers = root * x[:, None] ** np.arange(3)
+    _, c1, c2 = group.coefficients
+    at = -c1 / (2 * c2)
+    gradients = np.array([[0.0, -1 / (2 * c2), c1 / (2 * c2**2)], [1.0, at, at**2], [0.0, 0.0, 1.0]])
+    inverse = np.linalg.pinv(powers.T @ powers)
+    left = 1 - np.einsum("ri,ij,rj->r", powers, inverse, powers)
+    true = np.einsum("ki,ij,kj->k", gradients, inverse, gradients)
+    pull = gradients @ inverse @ powers.T
+    drawn = (pull**2 * np.maximum(left, 0.0)).sum(axis=1)
+    return np.asarray(np.sqrt(np.clip(drawn / true, _LEAST_DEFICIT**2, 1.0)))

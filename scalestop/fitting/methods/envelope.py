@@ -18,6 +18,8 @@ from scalestop.laws import PowerLawAllocation
 NUM_BUDGETS = 1500
 """Log-spaced computes at which the runs are compared, as in the paper."""
 
+_ELEMENTS = 5_000_000
+
 
 @dataclass(frozen=True)
 class Envelope:
@@ -67,11 +69,13 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
         return power_law(flops, _best_sizes(params, losses, counts))
 
     runs = np.arange(len(params))
-    draws = in_chunks(refit, bootstrap_counts(runs, options.bootstrap, options.seed), options.progress, 64)
+    # a refit holds every run's loss at every compute
+    chunk = max(1, _ELEMENTS // losses.size)
+    draws = in_chunks(refit, bootstrap_counts(runs, options.bootstrap, options.seed), options.progress, chunk)
     usable = np.isfinite(draws).all(axis=1)
-    if usable.sum() < 20:
+    if options.bootstrap and usable.sum() < 20:
         raise InputError("records: too few runs for a bootstrap of the envelope; add runs, or use method='parametric'")
-    jackknife = refit(leave_one_out(runs))
+    jackknife = in_chunks(refit, leave_one_out(runs), None, chunk)
     enclosed = np.isfinite(best[0])
     fitted = estimate[0] * flops[enclosed] ** estimate[1]
     lowest = losses.min(axis=0)[enclosed]

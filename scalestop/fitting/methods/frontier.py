@@ -86,7 +86,9 @@ def steepness(depths: Array, curvatures: Array, E: Array) -> Array:
     present = np.isfinite(depths) & np.isfinite(curvatures)
     above = np.where(present, depths - E[:, None], 0.0)
     rise = np.where(present, curvatures, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # relative errors of the curvature: dear budgets, flat as they are, count as much as cheap ones
-        share = np.where(above > 0, rise / above, np.nan)
-        return np.sqrt(2 * np.nanmedian(np.where(present, share, np.nan), axis=1))
+    usable = present & (above > 0)
+    # relative errors of the curvature: dear budgets, flat as they are, count as much as cheap ones
+    share = np.where(usable, rise / np.where(usable, above, 1.0), np.nan)
+    share[~usable.any(axis=1), 0] = np.inf
+    found = np.sqrt(2 * np.nanmedian(share, axis=1))
+    return np.where(np.isfinite(found), found, np.nan)

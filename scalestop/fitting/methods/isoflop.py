@@ -13,6 +13,7 @@ from scalestop.fitting.methods.budgets import (
     SAME_BUDGET,
     WINDOW,
     IsoFLOP,
+    draw_deficit,
     find_budgets,
     fit_budget,
     parabola,
@@ -74,28 +75,45 @@ class _Budgets:
         frontier = loss_frontier(self.flops, depth)
         return np.column_stack([allocation, frontier, steepness(depth, curvature, frontier[:, 0])])
 
-    def widen(self, draws: Array, estimate: Array) -> Array:
+    def widen(self, draws: Array, estimate: Array, seed: int) -> Array:
         """Return drawn minima as far from the estimate as the budgets themselves say.
 
-        Reweighted least squares scatter too little, as three constants were fitted to each window: by
-        sqrt(n / (n - 3)). And where the minima lie further off their power laws than their own draws, all are widened
-        by the root of the reduced chi square, the Particle Data Group's scale factor (Navas et al. 2024, eq. 5.14).
+        Reweighted least squares scatter too little, as a parabola runs closest to the runs at the ends of its window,
+        which decide most: `draw_deficit` says by how much. And where the minima lie further off their power laws than
+        such draws do, each budget is off by something of its own (a random effect): its variance is the excess, known
+        from few budgets, so it is drawn from Student's t.
+
+        Args:
+            draws: Minima of reweighted runs, shape (M, 3·groups).
+            estimate: Those of the runs, shape (1, 3·groups).
+            seed: Seed of what is drawn besides.
         """
-        runs = np.array([len(set(self.table.groups[list(group.window)])) for group in self.groups])
-        spread = (draws - estimate) * np.repeat(np.sqrt(runs / np.maximum(runs - 3, 1)), 3)
-        flops, count = self.flops, len(self.groups)
-        allocation = power_law(flops, np.exp(estimate[:, 0::3]))
-        fitted = [np.log(allocation[:, :1]) + allocation[:, 1:] * np.log(flops)]
-        if self.names == LOSS_NAMES:
-            E, K, gamma = loss_frontier(flops, estimate[:, 1::3]).T[:, :, None]
-            fitted.append(E + K * flops**-gamma)
-        for i, line in enumerate(fitted):
-            free = count - (2, 3)[i]
-            if free > 0:
-                error = np.maximum(np.nanstd(spread[:, i::3], axis=0), 1e-12 * np.abs(line[0]))
-                square = float((((estimate[0, i::3] - line[0]) / error) ** 2).sum()) / free
-                spread[:, i::3] *= np.sqrt(max(square, 1.0))
+        deficits = [draw_deficit(group, self.table) for group in self.groups]
+        spread = (draws - estimate) / np.concatenate(deficits)
+        generator = np.random.default_rng([seed, 1])
+        for i, (line, tangents) in enumerate(self._power_laws(estimate)):
+            free = line.size - tangents.shape[1]
+            whole = np.isfinite(spread[:, i::3]).all(axis=1)
+            if free < 1 or not whole.any():
+                continue
+            basis = np.linalg.qr(tangents)[0]
+            deviation = spread[whole, i::3]
+            usual = float(((deviation - deviation @ basis @ basis.T) ** 2).sum(axis=1).mean())
+            excess = (float(((estimate[0, i::3] - line) ** 2).sum()) - usual) / free
+            spread[:, i::3] += np.sqrt(max(excess, 0.0)) * generator.standard_t(free, spread[:, i::3].shape)
         return estimate + spread
+
+    def _power_laws(self, estimate: Array) -> list[tuple[Array, Array]]:
+        """Return the power laws at the budgets, and how they move with each of their constants, (groups, constants)."""
+        log_c = np.log(self.flops)
+        one = np.ones_like(log_c)
+        k, a = power_law(self.flops, np.exp(estimate[:, 0::3]))[0]
+        found = [(np.log(k) + a * log_c, np.stack([one, log_c - log_c.mean()], axis=1))]
+        if self.names == LOSS_NAMES:
+            E, K, gamma = loss_frontier(self.flops, estimate[:, 1::3])[0]
+            above = K * np.exp(-gamma * log_c)
+            found.append((E + above, np.stack([one, above, above * (log_c - log_c.mean())], axis=1)))
+        return found
 
 
 def fit_isoflop(table: RunTable, options: FitOptions) -> MethodFit:
@@ -141,8 +159,8 @@ def fit_isoflop(table: RunTable, options: FitOptions) -> MethodFit:
         return budgets.minima(counts * table.weight)
 
     again = resample(refit, minima[0], table, options, counts=_run_weights(table, options))
-    drawn = budgets.constants(budgets.widen(again.draws, minima))
-    usable = np.isfinite(drawn).all(axis=1)
+    drawn = budgets.constants(budgets.widen(again.draws, minima, options.seed))
+    usable = np.asarray(np.isfinite(drawn).all(axis=1))
     if options.bootstrap and (usable.mean() < 0.5 or usable.sum() < 20):
         raise InputError(
             f"records: in {1 - usable.mean():.0%} of the bootstrap samples fewer than two budgets have a minimum, so "

@@ -143,8 +143,9 @@ class MethodFit:
         return np.quantile(scatter, (np.arange(SAVED_SCATTER) + 0.5) / SAVED_SCATTER)
 
     def law(self, info: LawInfo, table: RunTable, method: str, intervals: Mapping[str, tuple[float, float]]) -> Any:
-        """Return the fitted law with its draws, and with its runs' scatter if it predicts their loss; without draws, a
-        law without any uncertainty.
+        """Return the fitted law with its draws, and with its runs' scatter if it predicts their loss.
+
+        Without draws it is a law without any uncertainty.
 
         Args:
             info: Name, source, range, notes.

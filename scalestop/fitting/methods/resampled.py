@@ -52,9 +52,9 @@ def resample(
 
     Of up to `exact_runs` runs each is left out in turn. Of more, `num_blocks` blocks of runs are, drawn at random: a
     block's pull on a constant is the sum of its runs', so sums of squares and cubes over blocks are on average those
-    over runs, and with them Efron's acceleration; its error, sqrt(15)/(6·blocks) = .003, shifts a 90 % interval's ends
-    by .01 standard errors at most (`z^2` times it). The runs of the blocks that move the fit most are then left out one by one, so that
-    a single run that carries the fit is still found.
+    over runs, and with them Efron's acceleration. Its standard error, sqrt(15)/(6·blocks) = .003, moves the ends of a
+    90 % interval by z^2 times that, .01 standard errors. The runs of the blocks that move the fit most are then left
+    out one by one, so that a single run that carries the fit is still found.
 
     Args:
         refit: Takes weights (m, R), returns constants (m, p).

@@ -132,7 +132,7 @@ class ColumnReader:
         self.settings = {name: SETTINGS.get(name, (plain_name(name),)) for name in {**SETTINGS, **dict.fromkeys(keep)}}
         self.seen: dict[str, None] = {}
         self.found: set[str] = set()
-        self._plain: dict[str, str] = {}
+        self._layouts: dict[tuple[str, ...], dict[str, list[str]]] = {}
 
     def read(self, raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         """Return a row under our names; other columns are left out.
@@ -144,27 +144,17 @@ class ColumnReader:
         Raises:
             InputError: If two columns answer to one name and disagree.
         """
-        self.seen.update(dict.fromkeys(map(str, raw)))
-        plain: dict[str, list[str]] = {}
-        for name in raw:
-            plain.setdefault(self._plainly(str(name)), []).append(name)
-
-        def pick(aliases: Iterable[str]) -> list[str]:
-            names = [name for alias in aliases for name in plain.get(alias, ())]
-            return [name for name in names if not is_absent(raw[name])]
-
+        columns = tuple(raw)
+        layout = self._layouts.get(columns)
+        if layout is None:
+            layout = self._layouts[columns] = self._layout(columns)
+            self.seen.update(dict.fromkeys(map(str, columns)))
         found: dict[str, Any] = {}
         for name in NAMES:
-            if name in self.given:
-                column = self.given[name]
-                present = [column] if column in raw else pick((plain_name(column),))[:1]
-            elif name == "loss":
-                present = next((there for tier in LOSSES if (there := pick(tier))), [])
-            else:
-                present = pick(ALIASES[name])
-            symbol = SYMBOLS.get(name)
-            if name not in self.given and symbol in raw and _is_number(raw[symbol]):
-                present = [*present, symbol] if name != "loss" or not present else present
+            present = [column for column in layout[name] if not is_absent(raw[column])]
+            if present and name in SYMBOLS and present[-1] == SYMBOLS[name] and name not in self.given:
+                # a capital stands last; one that holds a word is something else
+                present = present if _is_number(raw[present[-1]]) else present[:-1]
             if len(present) > 1 and not _agree([raw[column] for column in present]):
                 names = " and ".join(repr(str(column)) for column in present)
                 raise InputError(
@@ -174,8 +164,34 @@ class ColumnReader:
             if present:
                 found[name] = raw[present[0]]
                 self.found.add(name)
-        found["settings"] = {name: raw[names[0]] for name, aliases in self.settings.items() if (names := pick(aliases))}
+        found["settings"] = {}
+        for setting in self.settings:
+            if present := [column for column in layout[_setting(setting)] if not is_absent(raw[column])]:
+                found["settings"][setting] = raw[present[0]]
         return found
+
+    def _layout(self, columns: Sequence[str]) -> dict[str, list[str]]:
+        """Return which of these columns may hold what: for each of our names, and for each setting."""
+        plain: dict[str, list[str]] = {}
+        for column in columns:
+            plain.setdefault(plain_name(str(column)), []).append(column)
+
+        def pick(aliases: Iterable[str]) -> list[str]:
+            return [column for alias in aliases for column in plain.get(alias, ())]
+
+        layout = {_setting(setting): pick(aliases) for setting, aliases in self.settings.items()}
+        for name in NAMES:
+            if name in self.given:
+                column = self.given[name]
+                layout[name] = [column] if column in columns else pick((plain_name(column),))[:1]
+                continue
+            symbol = [column for column in columns if column == SYMBOLS.get(name)]
+            if name == "loss":
+                # by what columns there are: a row without its loss does not borrow another quantity
+                layout[name] = next((there for tier in LOSSES if (there := pick(tier))), symbol)
+            else:
+                layout[name] = [*pick(ALIASES[name]), *symbol]
+        return layout
 
     def check(self) -> None:
         """Raise if a column that was asked for by name was in no row.
@@ -193,10 +209,9 @@ class ColumnReader:
         """Return the columns seen, as a sentence."""
         return describe_columns(tuple(self.seen))
 
-    def _plainly(self, name: str) -> str:
-        if name not in self._plain:
-            self._plain[name] = plain_name(name)
-        return self._plain[name]
+
+def _setting(name: str) -> str:
+    return f"setting {name}"
 
 
 def describe_columns(names: Sequence[str], most: int = 40) -> str:
@@ -224,7 +239,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _agree(values: Sequence[Any]) -> bool:
-    """Return whether cells say the same: numbers to the digits that another format keeps, all else letter for letter."""
+    """Return whether cells say the same: numbers to what another format keeps, all else letter for letter."""
     if all(map(_is_number, values)):
         first, *rest = map(float, values)
         return all(math.isclose(first, other, rel_tol=1e-6) for other in rest)

@@ -135,15 +135,8 @@ class RunTable:
         named = zip(self._named_runs(), self.seed, self.curve, strict=True)
         for row, (run, seed, curve) in enumerate(named):
             name = "" if run in shared else run
-            key = (
-                self.params[row],
-                self.tokens[row],
-                self.loss[row],
-                self.unique_tokens[row].tobytes(),
-                name,
-                seed,
-                curve,
-            )
+            numbers = (self.params[row], self.tokens[row], self.loss[row], str(self.unique_tokens[row]))
+            key = (*numbers, name, seed, curve)
             found[row] = key in seen
             seen.add(key)
         return found
@@ -197,8 +190,8 @@ def table_of(
     if not kept:
         shown = describe_bad_rows(bad) or "there are no rows at all"
         raise InputError(
-            f"records: no usable run: {shown}. A run needs params, tokens (or flops) and {loss}; say which columns hold "
-            f"them with columns='params=...,tokens=...'. {reader.describe_seen()}"
+            f"records: no usable run: {shown}. A run needs params, tokens (or flops) and {loss}; say which columns "
+            f"hold them with columns='params=...,tokens=...'. {reader.describe_seen()}"
         )
     reader.check()
 

@@ -61,3 +61,9 @@ def test_runs_without_a_curve_are_left_out_and_influence_is_told_of_the_others(f
     assert with_bare.intervals["a"].estimate == pytest.approx(fit.intervals["a"].estimate, rel=1e-12)
     named = {entry.run for entry in with_bare.diagnostics.leverage}
     assert named == {run["run"] for run in curve_runs()}
+
+
+def test_a_point_fit_needs_no_bootstrap() -> None:
+    point, whole = fit_law(curve_runs(), "envelope", bootstrap=0), fit_law(curve_runs(), "envelope", bootstrap=20)
+    np.testing.assert_array_equal(point.raw.estimate, whole.raw.estimate)
+    assert point.intervals["a"].is_point
