@@ -1,0 +1,6 @@
+"""Tasks: from model size and tokens to what a metric will read, by way of the loss on its answers."""
+
+from scalestop.fitting.tasks.fit_task import fit_task
+from scalestop.fitting.tasks.task_fit import Reach, TaskFit, TaskForecast
+
+__all__ = ["Reach", "TaskFit", "TaskForecast", "fit_task"]
