@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,14 @@ from scalestop.fitting.tasks.posterior import Prior, fit_posterior
 
 _SHIFTS = np.array(
     [[0, 0, 0, 0], [0.3, -1, 0.3, 0.1], [-0.3, -1, -0.4, -0.1], [0.2, -2, 0.6, 0], [0, 0, -0.5, -0.3], [0, 0, 0.8, 0.1]]
+)
+
+# The floor between chance of six answers and of two; the ceiling near .9, as answer keys have errors; k and x0 so that
+# the rise may begin anywhere near the runs. On olmo_ladder forecasts hardly depend on these: see `fit_task`.
+_PRIOR = Prior(
+    np.array([logit(0.28), 2.0, np.log(6.0), 0.7]),
+    np.array([0.7, 1.0, 0.5, 0.3]),
+    scatter=0.006,
 )
 
 
@@ -117,12 +125,11 @@ def fit_sigmoid(
         seed: Seed of the draws.
     """
     centre = float(np.median(loss))
-    # the ceiling is put near .9: answer keys have errors; k and x0 so that the rise may begin anywhere near the runs
-    prior = Prior(
-        np.array([logit(0.25 if floor is None else floor), 2.0, np.log(5.0), 0.8]),
-        np.array([0.5 if floor is None else 0.05, 1.0, 0.7, 0.5]),
-        scatter=0.006,
-    )
+    prior = _PRIOR
+    if floor is not None:
+        mean, sd = prior.mean.copy(), prior.sd.copy()
+        mean[0], sd[0] = logit(floor), 0.05
+        prior = replace(prior, mean=mean, sd=sd)
 
     def residuals(at: Array) -> Array:
         return sigmoid(at, loss / centre) - metric

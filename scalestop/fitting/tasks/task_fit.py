@@ -65,7 +65,7 @@ class Reach:
     never: float
     """Share of the draws that do not reach it within a millionfold of the dearest run's compute."""
     already: bool = False
-    """Whether it is reached at the least compute looked at, so that `flops` is an upper bound."""
+    """Whether it is reached at the least compute of the runs, so that `flops` is an upper bound."""
 
     def __str__(self) -> str:
         if self.flops is None:
@@ -187,7 +187,7 @@ class TaskFit:
     def reach(
         self, value: float, *, num_params: float | None = None, tokens_per_param: float | None = None
     ) -> Reach:
-        """Return the compute at which the metric reaches a value.
+        """Return the compute at which the metric reaches a value, from the least compute of the runs upwards.
 
         Args:
             value: The value.
@@ -201,7 +201,8 @@ class TaskFit:
             raise InputError(f"value: a share between 0 and 1, such as 0.6; got {value!r}")
         if num_params is not None and tokens_per_param is not None:
             raise InputError("num_params: give it or tokens_per_param, not both")
-        flops = np.geomspace(self.flops[0] / 1e3, self.flops[1] * FARTHEST, 500)
+        # not from below the runs: there the form errs as it does above them, and a draw's error is no progress
+        flops = np.geomspace(self.flops[0], self.flops[1] * FARTHEST, 500)
         params = self._path(flops, num_params, tokens_per_param)
         _, values = self.draws(params, flops / (6 * params))
         # a metric once reached counts as reached, though a draw may sag where its form errs more
@@ -221,7 +222,9 @@ class TaskFit:
         )
 
     def first_tokens(self, value: float, num_params: float, comparison: str = ">=") -> Array:
-        """Return the tokens by which a model of this size first reaches a value, by each draw; infinite where it never does.
+        """Return the tokens by which a model of this size reaches a value, by each draw; infinite where it never does.
+
+        Looked for from the fewest tokens of the runs upwards.
 
         Args:
             value: The value.
@@ -230,10 +233,18 @@ class TaskFit:
         """
         if comparison not in (">=", ">"):
             raise InputError(f"{self.metric}: it rises with training, so a gate {comparison} {value:g} is no end to wait for")
-        tokens = np.geomspace(self.num_tokens[0] / 1e3, self.num_tokens[1] * FARTHEST, 500)
+        tokens = np.geomspace(self.num_tokens[0], self.num_tokens[1] * FARTHEST, 500)
         _, values = self.draws(np.full(len(tokens), float(num_params)), tokens)
         reached = np.maximum.accumulate(values, axis=1) >= value
         return np.where(reached.any(axis=1), tokens[reached.argmax(axis=1)], np.inf)
+
+    def best_size(self, flops: float) -> float:
+        """Return the N at which a budget gives the least loss on the answers.
+
+        Args:
+            flops: 6·N·D, FLOPs.
+        """
+        return float(self._path(np.array([flops], float), None, None)[0])
 
     def _path(self, flops: Array, num_params: float | None, tokens_per_param: float | None) -> Array:
         """The size at each compute: the one given, that of a given ratio, or the one with the least loss."""
