@@ -20,7 +20,9 @@ FACTORS = (10.0, 100.0)
 
 def run(words: Sequence[str]) -> int:
     """Fit the law of a task, print it and what it foretells, and save it where asked."""
-    parser = new_parser("task", "What a metric will read at larger runs: size and tokens -> loss on its answers -> metric.")
+    parser = new_parser(
+        "task", "What a metric will read at larger runs: size and tokens -> loss on its answers -> metric."
+    )
     add = parser.add_argument
     add("records", type=str, nargs="+", help="files, folders or globs of run records, or tables; or one saved task")
     add("--metric", type=str, default=None, help="column or logged name of the metric, a share between 0 and 1")
@@ -96,7 +98,9 @@ def _as_text(fit: TaskFit, answers: dict[str, Any], out: str | None) -> str:
     lines = [str(fit)]
     for row in answers["forecasts"]:
         n, d = row["num_params"], row["num_tokens"]
-        lines.append(f"forecast   {human_flops(6 * n * d)}, N {human_count(n)}, D {human_count(d)} tokens: {row['metric']}")
+        lines.append(
+            f"forecast   {human_flops(6 * n * d)}, N {human_count(n)}, D {human_count(d)} tokens: {row['metric']}"
+        )
     if "reach" in answers:
         lines.append(f"reach      {answers['reach']}")
     if "gate" in answers:

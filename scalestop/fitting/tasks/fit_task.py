@@ -46,8 +46,8 @@ def fit_task(
         metric: Column or logged name of the metric: a share between 0 and 1.
         bpb: Column or logged name of the loss on its answers: bits per byte of the right answer, or any loss.
         floor: What guessing gets, such as .25 with four answers; estimated if None.
-        step_one: Fits the loss: takes N, D and loss of the runs' ends, returns a `StepOne`; the surface under weak priors
-            if None.
+        step_one: Fits the loss: takes N, D and loss of the runs' ends, returns a `StepOne`; the surface under weak
+            priors if None.
         draws: Draws of both steps.
         seed: Seed of the draws.
 
@@ -68,7 +68,8 @@ def fit_task(
         )
     one = step_one or (lambda n, d, loss: fit_surface(n, d, loss, draws=draws, seed=seed))
     fit = _fit(runs, metric, bpb, one, floor, draws, seed)
-    fit = replace(fit, **_growth(runs, fit, one, floor, draws, seed))
+    growth_one, growth_two = _growth(runs, fit, one, floor, draws, seed)
+    fit = replace(fit, growth_one=growth_one, growth_two=growth_two)
     return replace(fit, doubts=_doubts(fit, runs))
 
 
@@ -103,7 +104,7 @@ def _fit(
 
 def _growth(
     runs: Sequence[TaskRun], fit: TaskFit, one: FitStepOne, floor: float | None, draws: int, seed: int
-) -> dict[str, float]:
+) -> tuple[float, float]:
     """Learn how fast each form errs: fit the cheap runs, predict the dear ones, at several cuts."""
     tried: list[tuple[Array, ...]] = []
     for cut in CUTS:
@@ -131,14 +132,14 @@ def _growth(
             )
         )
     if not tried:
-        return {"growth_one": GROWTH_ONE, "growth_two": GROWTH_TWO}
+        return GROWTH_ONE, GROWTH_TWO
     error_one, variance_one, error_two, variance_two, distance, weight = (
         np.concatenate(parts) for parts in zip(*tried, strict=True)
     )
-    return {
-        "growth_one": growth_of_error(error_one, variance_one, distance, weight, GROWTH_ONE),
-        "growth_two": growth_of_error(error_two, variance_two, distance, weight, GROWTH_TWO),
-    }
+    return (
+        growth_of_error(error_one, variance_one, distance, weight, GROWTH_ONE),
+        growth_of_error(error_two, variance_two, distance, weight, GROWTH_TWO),
+    )
 
 
 def _odds(share: Array) -> Array:
@@ -162,7 +163,10 @@ def _doubts(fit: TaskFit, runs: Sequence[TaskRun]) -> tuple[str, ...]:
             f"({max(fit.noise, fit.step_two.scatter):.4f})"
         )
     if fit.explained < 0.8:
-        found.append(f"the metric does not follow {fit.answer_loss}: it explains {max(fit.explained, 0):.0%} of the runs' differences")
+        found.append(
+            f"the metric does not follow {fit.answer_loss}: it explains {max(fit.explained, 0):.0%} of the runs' "
+            f"differences"
+        )
     return tuple(found)
 
 

@@ -14,8 +14,12 @@ import numpy as np
 from scalestop.errors import InputError
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.read import raw_rows
-from scalestop.fitting.tables.table import ALIASES
 
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "params": ("params", "num_params", "n_params", "parameters", "model_size"),
+    "tokens": ("tokens", "num_tokens", "n_tokens", "training_tokens"),
+    "flops": ("flops", "training_flops", "training_flop", "compute"),
+}
 SKIP = 0.3
 """Share of a run left out at its beginning, where the rate still warms up and the metric is at its floor."""
 WINDOW = 5
@@ -56,7 +60,7 @@ class TaskRun:
         return float(self.metric[-ENDS:].mean())
 
     def points(self) -> tuple[Array, Array, Array]:
-        """Return (loss, metric, weight) for step two: windows of checkpoints, together worth one run, half of it its end.
+        """Return (loss, metric, weight) for step two: windows of checkpoints, in all worth one run, half of it its end.
 
         Within a run the rate is still high, and the end is what is forecast; the way there shows the curve's shape.
         """
@@ -125,7 +129,7 @@ def _checkpoints(row: Mapping[str, Any], metric: str, answer_loss: str) -> Itera
     plain = {_plain(name): value for name, value in row.items()}
 
     def find(name: str, where: Mapping[str, Any]) -> float:
-        names = ALIASES.get(name, (name,))
+        names = _NAMES.get(name, (name,))
         values = (_number(where[alias]) for alias in map(_plain, names) if alias in where)
         # a record's own `params` are its parameters by role; its N is `num_params`
         return next((value for value in values if not math.isnan(value)), math.nan)
@@ -180,8 +184,8 @@ def _check(runs: Sequence[TaskRun], metric: str, answer_loss: str) -> None:
         if run.metric.min() < 0 or run.metric.max() > 1:
             worst = run.metric.max() if run.metric.max() > 1 else run.metric.min()
             raise InputError(
-                f"{metric}: a share between 0 and 1 is needed; got {worst:.4g}. Divide a percentage by 100; a loss or a "
-                f"perplexity is for scalestop.fit_law"
+                f"{metric}: a share between 0 and 1 is needed; got {worst:.4g}. Divide a percentage by 100; a loss or "
+                f"a perplexity is for scalestop.fit_law"
             )
 
 

@@ -49,8 +49,8 @@ class StepOne(ABC):
 FitStepOne: TypeAlias = Callable[[Array, Array, Array], StepOne]
 """Takes N, D and the loss on the answers of each run's end, shape (R,)."""
 
-# Chosen on the olmo_ladder tasks: the floor half of the least loss within a factor of e^.5, as an answer's loss can fall
-# further than that of running text; exponents .3 within e^.4; the exponent on the sum .5 within e^.3, which is below 1
+# Chosen on the olmo_ladder tasks: the floor half of the least loss within a factor of e^.5, as an answer's loss can
+# fall further than that of running text; exponents .3 within e^.4; the exponent on the sum .5 within e^.3, which is below 1
 # on every public table of runs (.21 to .84 on eighteen), and without which longer runs come out better than they are.
 _PRIOR = Prior(
     np.array([np.log(0.5), np.log(0.25), np.log(0.25), np.log(0.3), np.log(0.3), np.log(0.5)]),
@@ -88,7 +88,7 @@ class SurfaceStep(StepOne):
     def draws(self, num_params: Array, num_tokens: Array) -> Array:
         """Return the loss on the answers by each draw, shape (draws, Q)."""
         # to first order in the coordinates: a few runs leave them so loose that the surface of a drawn point bends
-        # away from the runs, and draws taken through it would lie above the best fit (by 4 % of the loss on olmo_ladder)
+        # away from the runs, and draws taken through it lie above the best fit (by 4 % on olmo_ladder's tasks)
         tangent = surface_tangent(self.best, *self._at(num_params, num_tokens))
         return self.estimate(num_params, num_tokens) * np.exp((self.drawn - self.best) @ tangent.T)
 
@@ -132,9 +132,7 @@ def surface_tangent(theta: Array, x: Array, y: Array) -> Array:
     reducible = np.exp(gamma * total - log_surface(theta, x, y))
     share_n, share_d = reducible * np.exp(of_n / gamma - total), reducible * np.exp(of_d / gamma - total)
     by_gamma = reducible * gamma * total - share_n * of_n - share_d * of_d
-    return np.stack(
-        [1 - reducible, share_n, share_d, -share_n * alpha * x, -share_d * beta * y, by_gamma], axis=-1
-    )
+    return np.stack([1 - reducible, share_n, share_d, -share_n * alpha * x, -share_d * beta * y, by_gamma], axis=-1)
 
 
 def fit_surface(params: Array, tokens: Array, answer_loss: Array, *, draws: int = 1000, seed: int = 0) -> SurfaceStep:
@@ -218,4 +216,3 @@ def step_one_from_dict(data: Mapping[str, Any], *, where: str) -> StepOne:
 
 def _rounded(values: Array) -> Any:
     return np.vectorize(lambda value: float(f"{value:.7g}"))(values).tolist()
-

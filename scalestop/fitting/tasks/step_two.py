@@ -64,7 +64,7 @@ class StepTwo:
 
     def draws(self, loss: Array) -> Array:
         """Return the metric by each draw at that draw's loss, shape (draws, Q)."""
-        # to first order in the coordinates, as log odds, so that the draws lie about the best fit; see `SurfaceStep.draws`
+        # to first order in the coordinates, as log odds, so that draws lie about the best fit; see `SurfaceStep.draws`
         at = np.asarray(loss) / self.centre
         best = np.clip(sigmoid(self.best, at), 1e-9, 1 - 1e-9)
         moves = np.einsum("mqp,mp->mq", sigmoid_tangent(self.best, at), (self.drawn - self.best)[: len(at)])

@@ -184,9 +184,7 @@ class TaskFit:
         apart = beyond(n, self.num_params) + beyond(d, self.num_tokens)
         return np.maximum(apart, beyond(np.log(6) + n + d, self.flops))
 
-    def reach(
-        self, value: float, *, num_params: float | None = None, tokens_per_param: float | None = None
-    ) -> Reach:
+    def reach(self, value: float, *, num_params: float | None = None, tokens_per_param: float | None = None) -> Reach:
         """Return the compute at which the metric reaches a value, from the least compute of the runs upwards.
 
         Args:
@@ -232,7 +230,9 @@ class TaskFit:
             comparison: `>=` or `>`; a metric that is to stay below a bound is met from the start or never.
         """
         if comparison not in (">=", ">"):
-            raise InputError(f"{self.metric}: it rises with training, so a gate {comparison} {value:g} is no end to wait for")
+            raise InputError(
+                f"{self.metric}: it rises with training, so a gate {comparison} {value:g} is no end to wait for"
+            )
         tokens = np.geomspace(self.num_tokens[0], self.num_tokens[1] * FARTHEST, 500)
         _, values = self.draws(np.full(len(tokens), float(num_params)), tokens)
         reached = np.maximum.accumulate(values, axis=1) >= value
@@ -274,8 +274,8 @@ class TaskFit:
         lines = [
             f"{self.metric}: {self.num_runs} runs, {human_flops(self.flops[0])} to {human_flops(self.flops[1])}",
             f"step one   {self.answer_loss} of N and D, scatter {self.step_one.scatter:.2%} a run",
-            f"step two   {two.floor:.3f} + {two.ceiling - two.floor:.3f}·sigmoid({two.steepness:.3g}·({two.midpoint:.3g} - "
-            f"{self.answer_loss})), scatter {two.scatter:.4f}, explains {self.explained:.0%} of the runs' differences",
+            f"step two   {two.floor:.3f} + {two.ceiling - two.floor:.3f}·sigmoid({two.steepness:.3g}·"
+            f"({two.midpoint:.3g} - {self.answer_loss})), scatter {two.scatter:.4f}, explains {self.explained:.0%} of the runs' differences",
             f"noise      {self.noise:.4f} from checkpoint to checkpoint",
         ]
         if self.doubts:
@@ -284,7 +284,17 @@ class TaskFit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data; `from_dict` reads it back."""
-        names = ("metric", "answer_loss", "growth_one", "growth_two", "noise", "num_runs", "data_hash", "explained", "seed")
+        names = (
+            "metric",
+            "answer_loss",
+            "growth_one",
+            "growth_two",
+            "noise",
+            "num_runs",
+            "data_hash",
+            "explained",
+            "seed",
+        )
         return {
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in names},
