@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any
 
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw, get_law, list_laws
+from scalestop.run.record_files import read_records
 from scalestop.run.records import RunRecord
-from scalestop.run.seal import SCHEMA as FORECAST_SCHEMA
 from scalestop.run.seal import Forecast
 
 FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -176,7 +174,7 @@ def score(
     written = set(expect)
     runs: dict[Any, tuple[str, RunRecord]] = {}
     left_out, seals = [], []
-    for name, item in _read(records):
+    for name, item in read_records(records):
         if isinstance(item, Forecast):
             seals.append((name or item.digest[:12], item))
         elif isinstance(item, str):
@@ -294,62 +292,3 @@ def _state(seal: Forecast, record: RunRecord | None, written: set[str]) -> str:
 def _time(text: str) -> datetime:
     at = datetime.fromisoformat(text)
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-
-
-def _read(records: Any) -> Iterator[tuple[str, RunRecord | Forecast | str]]:
-    """Yield name and record, seal, or the reason why something that should be one cannot be read."""
-    if isinstance(records, RunRecord | Forecast):
-        yield "", records
-    elif isinstance(records, str | Path):
-        yield from _read_path(Path(str(records)).expanduser())
-    elif isinstance(records, Mapping):
-        yield from _decoded(records, "record")
-    elif isinstance(records, Iterable):
-        for item in records:
-            yield from _read(item)
-    else:
-        raise InputError(f"records: expected records, files or folders; got {type(records).__name__}")
-
-
-def _read_path(path: Path) -> Iterator[tuple[str, RunRecord | Forecast | str]]:
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix in (".json", ".jsonl") and p.is_file())
-        for file in files:
-            # a folder of runs holds other JSON as well, such as laws
-            yield from _read_file(file, strict=False)
-    elif path.is_file():
-        yield from _read_file(path, strict=True)
-    else:
-        matches = sorted(glob.glob(str(path), recursive=True))
-        if not matches:
-            raise InputError(f"records: no file, folder or glob matches {str(path)!r}")
-        for match in matches:
-            yield from _read_path(Path(match))
-
-
-def _read_file(file: Path, *, strict: bool) -> Iterator[tuple[str, RunRecord | Forecast | str]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        many = file.suffix == ".jsonl"
-        decoded = [json.loads(line) for line in text.splitlines() if line.strip()] if many else [json.loads(text)]
-    except (OSError, ValueError) as error:
-        yield str(file), f"cannot be read: {error}"
-        return
-    for number, data in enumerate(decoded, start=1):
-        where = f"{file}, line {number}" if many else str(file)
-        if isinstance(data, Mapping) and str(data.get("schema", "")).startswith(
-            ("scalestop.record", "scalestop.forecast")
-        ):
-            yield from _decoded(data, where)
-        elif strict:
-            yield where, "is neither a run record nor a forecast"
-
-
-def _decoded(data: Mapping[str, Any], where: str) -> Iterator[tuple[str, RunRecord | Forecast | str]]:
-    try:
-        if str(data.get("schema")) == FORECAST_SCHEMA:
-            yield where, Forecast.from_dict(data, where=where)
-        else:
-            yield where, RunRecord.from_dict(data, where=where)
-    except InputError as error:
-        yield where, str(error).removeprefix(f"{where}: ")

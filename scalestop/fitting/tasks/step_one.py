@@ -50,8 +50,8 @@ FitStepOne: TypeAlias = Callable[[Array, Array, Array], StepOne]
 """Takes N, D and the loss on the answers of each run's end, shape (R,)."""
 
 # Chosen on the olmo_ladder tasks: the floor half of the least loss within a factor of e^.5, as an answer's loss can
-# fall further than that of running text; exponents .3 within e^.4; the exponent on the sum .5 within e^.3, which is below 1
-# on every public table of runs (.21 to .84 on eighteen), and without which longer runs come out better than they are.
+# fall further than that of running text; exponents .3 within e^.4; the exponent on the sum .5 within e^.3, which is
+# below 1 on every public table of runs (.21 to .84 on eighteen); without it the longest runs are foretold too low.
 _PRIOR = Prior(
     np.array([np.log(0.5), np.log(0.25), np.log(0.25), np.log(0.3), np.log(0.3), np.log(0.5)]),
     np.array([0.5, 1.5, 1.5, 0.4, 0.4, 0.3]),

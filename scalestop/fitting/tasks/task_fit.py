@@ -14,68 +14,14 @@ from scipy.special import expit, logit
 
 from scalestop.errors import InputError
 from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tasks.answers import Reach, TaskForecast
 from scalestop.fitting.tasks.step_one import StepOne, step_one_from_dict
 from scalestop.fitting.tasks.step_two import StepTwo
-from scalestop.units import human_count, human_flops
+from scalestop.units import human_flops
 
 SCHEMA = "scalestop.task/1"
 FARTHEST = 1e6
 """How many times the dearest run's compute `reach` looks."""
-
-
-@dataclass(frozen=True)
-class TaskForecast:
-    """What a metric will read at the end of one run."""
-
-    estimate: float
-    """Median over the draws."""
-    interval: tuple[float, float]
-    """Where one new run's metric will lie: both steps, their form, the run's scatter and its noise."""
-    answer_loss: float
-    """Loss on the answers there."""
-    answer_loss_interval: tuple[float, float]
-    """Where one new run's will lie."""
-    level: float
-    """Share of the distribution inside the intervals."""
-    predictable: bool
-    """Whether the runs say anything of this metric beyond themselves."""
-    warnings: tuple[str, ...] = ()
-    """How far outside the fitted runs this is."""
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        doubt = "" if self.predictable else "; not predictable from these runs"
-        return f"{self.estimate:.3f} ({self.level:.0%} of runs: {low:.3f} to {high:.3f}){doubt}"
-
-
-@dataclass(frozen=True)
-class Reach:
-    """Where a metric reaches a value."""
-
-    value: float
-    """The value."""
-    flops: float | None
-    """Compute at which half of the draws have reached it, FLOPs; None if they do not within a millionfold."""
-    num_params: float | None
-    """N there."""
-    num_tokens: float | None
-    """D there."""
-    interval: tuple[float, float | None]
-    """Compute by which 5 % and 95 % of the draws have reached it, FLOPs; None where they do not."""
-    never: float
-    """Share of the draws that do not reach it within a millionfold of the dearest run's compute."""
-    already: bool = False
-    """Whether it is reached at the least compute of the runs, so that `flops` is an upper bound."""
-
-    def __str__(self) -> str:
-        if self.flops is None:
-            return f"{self.value:g} is not reached: {self.never:.0%} of the draws stay below it however large the run"
-        low, high = self.interval
-        ends = f"{human_flops(low)} to {'never' if high is None else human_flops(high)}"
-        return (
-            f"{self.value:g} at {'or below ' if self.already else ''}{human_flops(self.flops)} (90 %: {ends}), "
-            f"N {human_count(self.num_params or 0)}, D {human_count(self.num_tokens or 0)} tokens"
-        )
 
 
 @dataclass(frozen=True)
@@ -275,7 +221,8 @@ class TaskFit:
             f"{self.metric}: {self.num_runs} runs, {human_flops(self.flops[0])} to {human_flops(self.flops[1])}",
             f"step one   {self.answer_loss} of N and D, scatter {self.step_one.scatter:.2%} a run",
             f"step two   {two.floor:.3f} + {two.ceiling - two.floor:.3f}·sigmoid({two.steepness:.3g}·"
-            f"({two.midpoint:.3g} - {self.answer_loss})), scatter {two.scatter:.4f}, explains {self.explained:.0%} of the runs' differences",
+            f"({two.midpoint:.3g} - {self.answer_loss})), scatter {two.scatter:.4f}, explains {self.explained:.0%} of "
+            f"the runs' differences",
             f"noise      {self.noise:.4f} from checkpoint to checkpoint",
         ]
         if self.doubts:
