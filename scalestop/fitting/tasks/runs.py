@@ -25,7 +25,9 @@ SKIP = 0.3
 WINDOW = 5
 """Checkpoints that are averaged for a point of step two, as in Bhagia et al. 2024, section 3.2."""
 ENDS = 3
-"""Checkpoints averaged for a run's end in step one."""
+"""Checkpoints averaged for a run's end, at most."""
+END_SHARE = 0.03
+"""They lie within this last share of its tokens: further back the loss was higher."""
 NOISE = 10
 """Last checkpoints of a run whose scatter is its noise (Bhagia et al. 2024, their SD of the last 10)."""
 
@@ -51,13 +53,17 @@ class TaskRun:
 
     @property
     def end_loss(self) -> float:
-        """Loss on the answers at its end, averaged over the last few checkpoints."""
-        return float(self.loss[-ENDS:].mean())
+        """Loss on the answers at its end, averaged over its last few checkpoints."""
+        return float(self.loss[self._end()].mean())
 
     @property
     def end_metric(self) -> float:
         """The metric at its end, averaged alike."""
-        return float(self.metric[-ENDS:].mean())
+        return float(self.metric[self._end()].mean())
+
+    def _end(self) -> slice:
+        near = int(np.sum(self.tokens >= (1 - END_SHARE) * self.tokens[-1]))
+        return slice(-min(ENDS, near), None)
 
     def points(self) -> tuple[Array, Array, Array]:
         """Return (loss, metric, weight) for step two: windows of checkpoints, in all worth one run, half of it its end.
