@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scalestop.accounting.tokens import TokenCount
     from scalestop.errors import InputError, ScalestopError, ScalestopWarning
     from scalestop.fitting import LawFit, backtest, fit_law
+    from scalestop.fitting.tasks import TaskFit, fit_task
     from scalestop.laws import (
         DataConstrainedLaw,
         KaplanLaw,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from scalestop.planning.rule import StopReason, StopRule
     from scalestop.planning.speed import Speed
     from scalestop.run.records import RunRecord
+    from scalestop.run.score import score
+    from scalestop.run.seal import Forecast, seal_forecast
     from scalestop.run.stopping import StopDecision, decide
     from scalestop.schedules.budget_lr import BudgetLR
     from scalestop.schedules.undecayed import undecayed_penalty
@@ -41,6 +44,7 @@ _HOME = {
     "BudgetLR": "schedules.budget_lr",
     "ComputeOptimalStopping": "lightning",
     "DataConstrainedLaw": "laws",
+    "Forecast": "run.seal",
     "InputError": "errors",
     "KaplanLaw": "laws",
     "LawFit": "fitting",
@@ -57,6 +61,7 @@ _HOME = {
     "StopDecision": "run.stopping",
     "StopReason": "planning.rule",
     "StopRule": "planning.rule",
+    "TaskFit": "fitting.tasks",
     "TokenCount": "accounting.tokens",
     "Usage": "accounting.meter",
     "allocate": "planning.allocation",
@@ -65,10 +70,13 @@ _HOME = {
     "decay_to": "lightning",
     "decide": "run.stopping",
     "fit_law": "fitting",
+    "fit_task": "fitting.tasks",
     "get_law": "laws",
     "list_laws": "laws",
     "make_plan": "planning.plan",
     "predict_loss": "planning.allocation",
+    "score": "run.score",
+    "seal_forecast": "run.seal",
     "undecayed_penalty": "schedules.undecayed",
 }
 
@@ -78,6 +86,7 @@ __all__ = [
     "BudgetLR",
     "ComputeOptimalStopping",
     "DataConstrainedLaw",
+    "Forecast",
     "InputError",
     "KaplanLaw",
     "LawFit",
@@ -94,6 +103,7 @@ __all__ = [
     "StopDecision",
     "StopReason",
     "StopRule",
+    "TaskFit",
     "TokenCount",
     "Usage",
     "allocate",
@@ -102,10 +112,13 @@ __all__ = [
     "decay_to",
     "decide",
     "fit_law",
+    "fit_task",
     "get_law",
     "list_laws",
     "make_plan",
     "predict_loss",
+    "score",
+    "seal_forecast",
     "undecayed_penalty",
 ]
 

@@ -17,6 +17,9 @@ COMMANDS = {
     "plan": "what a budget buys: model size, tokens, loss, and where a run would stop",
     "laws": "list the scaling laws, or show one with its source and its errata",
     "fit": "fit a scaling law to the records of your own runs",
+    "task": "forecast a metric, such as a task's accuracy, from runs that logged it",
+    "forecast": "write down what a run will end at, sealed before it begins",
+    "score": "hold the records of runs against what was forecast for them",
     "ladder": "train a ladder of small runs, fit your own law to it, and forecast the big run",
     "audit": "hold the analytic FLOP count of a model against the measured one",
 }

@@ -20,6 +20,7 @@ PUBLIC = [
     "BudgetLR",
     "ComputeOptimalStopping",
     "DataConstrainedLaw",
+    "Forecast",
     "InputError",
     "KaplanLaw",
     "LawFit",
@@ -36,6 +37,7 @@ PUBLIC = [
     "StopDecision",
     "StopReason",
     "StopRule",
+    "TaskFit",
     "TokenCount",
     "Usage",
     "allocate",
@@ -44,10 +46,13 @@ PUBLIC = [
     "decay_to",
     "decide",
     "fit_law",
+    "fit_task",
     "get_law",
     "list_laws",
     "make_plan",
     "predict_loss",
+    "score",
+    "seal_forecast",
     "undecayed_penalty",
 ]
 
@@ -203,6 +208,7 @@ HEAVY = ("torch", "scipy", "matplotlib", "pytorch_lightning", "lightning", "pand
         ("scalestop.predict_loss(1e9, 2e10)", ()),
         ("scalestop.decide(scalestop.make_plan('1e18 FLOPs'), scalestop.Usage())", ()),
         ("scalestop.Meter(6), scalestop.StopReason, scalestop.StopRule, scalestop.RunRecord", ()),
+        ("scalestop.seal_forecast('besiroglu', 10**9, 2 * 10**10), scalestop.score", ()),
         ("dir(scalestop)", ("numpy",)),
     ],
 )

@@ -46,8 +46,8 @@ def run(words: Sequence[str]) -> int:
     plan = make_plan(
         Budget.parse(options.budget),
         None if options.law == NO_LAW else options.law,
-        _count(options.params, "params"),
-        _count(options.tokens_per_step, "tokens_per_step"),
+        count(options.params, "params"),
+        count(options.tokens_per_step, "tokens_per_step"),
         rule=StopRule(**{name: options[name] for name in rule_names}),
         speed=Speed(
             parse_flops_per_second(options.peak, "peak"), options.mfu, options.devices, options.usd_per_device_hour
@@ -67,7 +67,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
     return data
 
 
-def _count(text: str | None, argument: str) -> int | None:
+def count(text: str | None, argument: str) -> int | None:
     """Read a count such as 1.3B."""
     if text is None:
         return None

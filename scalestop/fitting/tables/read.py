@@ -51,6 +51,11 @@ def read_runs(records: Any, *, loss: str = "loss", columns: Columns = None, keep
     return table_of(_rows(records, loss), loss=loss, columns=columns, keep=keep)
 
 
+def raw_rows(records: Any) -> Iterator[Row]:
+    """Yield what `read_runs` reads, every column of it, as it stands in its source."""
+    return _rows(records, "loss")
+
+
 def _rows(records: Any, loss: str) -> Iterator[Row]:
     if isinstance(records, str | Path):
         yield from _path_rows(records, loss)
