@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def why_unreadable(path: Path) -> str | None:
     if path.is_dir():
         return None
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # damaged files raise whatever the damage makes of them
         text = " ".join(str(error).split())
         # torch explains at length how to load what should not be loaded
