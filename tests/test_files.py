@@ -59,7 +59,9 @@ def test_a_path_that_is_none_is_told_by_its_argument(given, why):
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000, "1" * 5000, "{"], ids=["[", "{", "[]", "long", "half"]
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000, "1" * 5000, "{"],
+    ids=["[", "{", "[]", "long", "half"],
 )
 def test_json_that_cannot_be_decoded_is_a_value_error(text):
     with pytest.raises(ValueError):

@@ -29,10 +29,52 @@ odd = st.one_of(
 )
 """Values of every kind, nested a little."""
 
-NUMBERS = ["1", "0", "-1", "1e18", "1e400", "1e-400", ".5", "5.", "1_000", "1,000", "nan", "inf", "9" * 50, "1e9999999999"]
+NUMBERS = [
+    "1",
+    "0",
+    "-1",
+    "1e18",
+    "1e400",
+    "1e-400",
+    ".5",
+    "5.",
+    "1_000",
+    "1,000",
+    "nan",
+    "inf",
+    "9" * 50,
+    "1e9999999999",
+]
 UNITS = [
-    *("", "FLOPs", "flop", "EFLOPs", "PF-days", "pf-day", "exaflops", "tokens", "B tokens", "Ktok", "GPU-hours", "h", "d"),
-    *("USD", "k USD", "FLOP/s", "TFLOPS", "GPU-parsecs", "B", "%", "years", "petaflop/s-days", "tokens or 1h", " or ", "min"),
+    *(
+        "",
+        "FLOPs",
+        "flop",
+        "EFLOPs",
+        "PF-days",
+        "pf-day",
+        "exaflops",
+        "tokens",
+        "B tokens",
+        "Ktok",
+        "GPU-hours",
+        "h",
+        "d",
+    ),
+    *(
+        "USD",
+        "k USD",
+        "FLOP/s",
+        "TFLOPS",
+        "GPU-parsecs",
+        "B",
+        "%",
+        "years",
+        "petaflop/s-days",
+        "tokens or 1h",
+        " or ",
+        "min",
+    ),
 ]
 amounts = st.one_of(
     st.text(max_size=12),

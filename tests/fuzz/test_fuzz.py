@@ -195,12 +195,15 @@ def _tensor(shape, dtype, kind):
 
 
 names = st.sampled_from(
-    [*("input_ids", "tokens", "x", "labels", "y", "attention_mask", "inputs_embeds", "decoder_input_ids"), "pixels", 0, 1]
+    [
+        *("input_ids", "tokens", "x", "labels", "y", "attention_mask", "inputs_embeds", "decoder_input_ids"),
+        "pixels",
+        0,
+        1,
+    ]
 )
 parts = st.one_of(tensors, tensors, scalars)
-flat = st.one_of(
-    parts, st.dictionaries(names, parts, max_size=4), st.lists(parts, max_size=3), st.tuples(parts, parts)
-)
+flat = st.one_of(parts, st.dictionaries(names, parts, max_size=4), st.lists(parts, max_size=3), st.tuples(parts, parts))
 batches = st.one_of(flat, st.dictionaries(st.sampled_from("abc"), flat, max_size=3), st.lists(flat, max_size=3), flat)
 
 json_texts = st.one_of(
@@ -216,11 +219,23 @@ csv_texts = st.lists(
     ).map(",".join),
     max_size=4,
 ).map(lambda lines: "\n".join(["params,tokens,loss,seed,curve", *lines]))  # fmt: skip
-contents = st.one_of(json_texts, csv_texts).map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=30)
+contents = st.one_of(json_texts, csv_texts).map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(
+    max_size=30
+)
 files = st.tuples(st.sampled_from(["r.json", "r.jsonl", "r.csv", "scalestop.json", "r.txt", "noext"]), contents)
 
 flags = [
-    *("--budget", "--law", "--params", "--tokens_per_step", "--tolerance", "--oversized", "--stop_at", "--peak", "--mfu"),
+    *(
+        "--budget",
+        "--law",
+        "--params",
+        "--tokens_per_step",
+        "--tolerance",
+        "--oversized",
+        "--stop_at",
+        "--peak",
+        "--mfu",
+    ),
     *("--devices", "--usd_per_device_hour", "--json", "--config", "--nope", "--oversize_factor", "--help"),
 ]
 texts = st.one_of(
