@@ -127,3 +127,17 @@ class Own(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": BudgetLR(optimizer, self.hparams.rise, self.hparams.fall, "linear"),
         }
+
+
+class HoldsObjects(Breaks):
+    """Its hyperparameters are objects of a class of its own."""
+
+    def on_train_start(self) -> None:
+        self.hparams["object"], self.hparams["another"] = Path, self.dims
+
+
+class SavesObjects(TinyGPT):
+    """Its own state in a checkpoint is no plain data."""
+
+    def on_save_checkpoint(self, checkpoint) -> None:
+        checkpoint["mine"] = self.dims

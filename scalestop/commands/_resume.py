@@ -39,7 +39,7 @@ class Resumed:
 
     def hyperparameters(self) -> dict[str, dict[str, Any]]:
         """Return the arguments of model and data that the checkpoint holds, for a run whose folder has no options."""
-        content = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         names = {"model": "hyper_parameters", "data": "datamodule_hyper_parameters"}
         return {what: content[name] for what, name in names.items() if isinstance(content.get(name), dict)}
 

@@ -58,6 +58,8 @@ def run(words: Sequence[str]) -> int:
     built = build(lambda: parser.instantiate_classes(options))
     logger = _logger(options.out, None if resumed is None else resumed.folder)
     folder = Path(logger.log_dir)
+    trainer_options = _typed(options.trainer)
+    shows = trainer_options.get("enable_progress_bar", True)
     trainer = build(
         lambda: pl.Trainer(
             **{
@@ -71,7 +73,7 @@ def run(words: Sequence[str]) -> int:
                 "val_check_interval": 10_000_000,  # the stop itself validates
                 "num_sanity_val_steps": 0,
                 "logger": logger,
-                **_typed(options.trainer),
+                **trainer_options,
             },
             callbacks=[
                 ModelCheckpoint(
@@ -81,7 +83,7 @@ def run(words: Sequence[str]) -> int:
                     save_top_k=1,
                     save_last=True,
                 ),
-                TQDMProgressBar(refresh_rate=20),
+                *([TQDMProgressBar(refresh_rate=20)] if shows else []),
                 KeepOptions(lambda: keep_options(parser, options, folder)),
                 callback,
             ],

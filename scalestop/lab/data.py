@@ -34,7 +34,12 @@ def batch_size_for(num_tokens: float, context: int = 128) -> int:
     Args:
         num_tokens: Tokens of the whole run.
         context: Tokens in a window.
+
+    Raises:
+        InputError: If a window holds none.
     """
+    if context < 1:
+        raise InputError(f"context is {context}; it must be at least 1")
     return max(1, round(7 * (num_tokens / 3.7e6) ** 0.6 * 128 / context))
 
 
@@ -209,6 +214,8 @@ class TextData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        # into checkpoints, for a run that is resumed; not to loggers, where they would have to agree with the model's
+        self.save_hyperparameters(logger=False)
         batch_size = _BATCH_SIZE if batch_size is None else batch_size
         sizes = {"context": context, "batch_size": batch_size, "val_tokens": val_tokens}
         for name, value in {**sizes, "val_batch_size": val_batch_size}.items():

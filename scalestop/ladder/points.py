@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,12 @@ def why_unreadable(path: Path) -> str | None:
     if path.is_dir():
         return None
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # damaged files raise whatever the damage makes of them
-        text = " ".join(str(error).split())
-        # torch explains at length how to load what should not be loaded
-        return (
-            text.partition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0][:300] or text[:300]
-        )
+        # torch advises at length to load what should not be loaded; what it found stands behind or between that
+        found = [line.strip() for line in str(error).splitlines() if line.strip()]
+        facts = [line for line in found if not line.startswith(("Weights only load", "Check the documentation", "("))]
+        return " ".join(facts)[:300] or type(error).__name__
     return None
 
 

@@ -337,3 +337,23 @@ def test_broken_state_is_refused():
 
 def test_since_is_the_difference():
     assert Usage(tokens=5, seconds=2.0).since(Usage(tokens=2, seconds=0.5)) == Usage(tokens=3, seconds=1.5)
+
+
+def test_thirty_days_of_16384_ranks_do_not_wrap_a_64_bit_reduction():
+    """All ranks add the same: a reduction multiplies by the world size, in the 64 bits that a tensor has."""
+    ranks, seconds = 16_384, 30 * 86_400.0 + 0.123456789
+
+    def reduce(values):
+        sums = [value * ranks for value in values]
+        assert all(-(2**63) <= value < 2**63 for value in (*values, *sums))
+        return sums
+
+    meter = Meter(6, world_size=ranks)
+    meter.add(10)
+    meter.add_seconds(seconds)
+    meter.step(seconds)
+    meter.sync(reduce)
+    assert meter.usage.device_seconds == pytest.approx(ranks * seconds, rel=1e-12)
+    assert meter.usage.seconds == pytest.approx(seconds, rel=1e-12)
+    assert meter.largest_step.seconds == pytest.approx(seconds, rel=1e-12)
+    assert meter.usage.tokens == 10 * ranks

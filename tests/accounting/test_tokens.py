@@ -3,6 +3,7 @@
 import itertools
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -420,3 +421,104 @@ class TestAccumulator:
         lazy = count_tokens_lazy({"input_ids": ids(2, 2), "attention_mask": torch.ones(2, 2, dtype=torch.bfloat16)})
         assert isinstance(lazy.non_padding, torch.Tensor)
         assert lazy.read() == TokenCount(4, 4, 4, 2)
+
+
+def ragged(layout=torch.strided, dtype=torch.int64):
+    return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], dtype=dtype, layout=layout)
+
+
+class TestOddBatches:
+    """Batches that torch itself chokes on: refused with what to do, and never read wrongly."""
+
+    @pytest.mark.filterwarnings("ignore:.*nested tensors.*")
+    @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+    @pytest.mark.parametrize("place", ["ids", "bare", "mask", "labels", "decoder", "embeds", "pair", "label of a pair"])
+    def test_nested_tensors(self, layout, place):
+        bad, good = ragged(layout), ids(2, 3)
+        batch = {
+            "ids": {"input_ids": bad},
+            "bare": bad,
+            "mask": {"input_ids": good, "attention_mask": bad},
+            "labels": {"input_ids": good, "labels": bad},
+            "decoder": {"input_ids": good, "decoder_input_ids": bad},
+            "embeds": {"inputs_embeds": bad},
+            "pair": (bad, good),
+            "label of a pair": (good, bad),
+        }[place]
+        counter = TokenCounter()
+        counter(good)  # a structure that is known by now, and may turn ragged
+        counter({"input_ids": good, "attention_mask": good, "labels": good})
+        counter((good, good))
+        for _ in range(2):
+            with pytest.raises(InputError, match="Pass count_tokens=function"):
+                counter(batch)
+
+    @pytest.mark.parametrize("name", ["input_ids", "attention_mask", "labels"])
+    def test_sparse_tensors(self, name):
+        batch = {"input_ids": ids(2, 3), "attention_mask": ids(2, 3), "labels": ids(2, 3)}
+        with pytest.raises(InputError, match=f"{name}' is a sparse tensor"):
+            count_tokens({**batch, name: batch[name].to_sparse()})
+        assert count_tokens({**batch, "bystander": ids(2).to_sparse()}).processed == 6
+
+    def test_a_part_that_changes_type(self):
+        counter, x = TokenCounter(), ids(2, 3)
+        assert counter({"a": {"input_ids": x}, "b": [x]}).processed == 12
+        for part in ([x], (x, x), {"tokens": x}, {0: x, "input_ids": x}, [{"input_ids": x}, None], None):
+            expected = {"a": part, "b": [x]}
+            assert counter(expected).processed == TokenCounter()(expected).processed
+        for outer in ([{"input_ids": x}, [x]], {"a": [x], "b": {"input_ids": x}}, ({"x": x}, {"x": x})):
+            assert counter(outer).processed == 12
+        for bad in (3, "text", x, {}, {"a": 3}, [3]):
+            with pytest.raises(InputError):
+                counter({"a": bad, "b": [x]})
+
+    def test_a_list_of_loaders_whose_batch_becomes_a_dict(self):
+        counter, x = TokenCounter(), ids(2, 3)
+        assert counter([[{"x": x}, {"x": x}], None]).processed == 12
+        assert counter([{"a": {"x": x}, "b": {"x": x}}, None]).processed == 12  # as long as the list was
+
+    def test_ever_new_keys_neither_pile_up_nor_slow_the_search(self):
+        """Work is counted in readings of readers, not in seconds."""
+        counter, x = TokenCounter(), ids(2, 3)
+        read = 0
+        plain = readers.FieldReader.read
+
+        def counted(self, batch):
+            nonlocal read
+            read += 1
+            return plain(self, batch)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(readers.FieldReader, "read", counted)
+            for i in range(2000):
+                assert counter({"input_ids": x, f"task_{i}": 1}).processed == 6
+        assert read <= 2000 * (counter.MOST_READERS + 1)
+        assert len(counter._readers) == counter.MOST_READERS
+        fresh = [type(f"Batch{i}", (dict,), {}) for i in range(100)]
+        for kind in fresh:
+            counter(kind(input_ids=x))
+        assert len(counter._readers) == counter.MOST_READERS  # nor do classes made on the fly
+
+    def test_batches_within_batches_without_end(self):
+        batch: list = [{"input_ids": ids(2, 3)}]
+        for _ in range(5):
+            batch = [batch]
+        assert count_tokens(batch).processed == 6
+        for _ in range(5000):
+            batch = [batch]
+        with pytest.raises(InputError, match="more than 8 deep"):
+            count_tokens(batch)
+        looped: dict = {}
+        looped["a"] = looped
+        with pytest.raises(InputError, match="more than 8 deep"):
+            count_tokens(looped)
+
+    def test_a_huge_dict_is_described_in_a_line(self):
+        with pytest.raises(InputError) as error:
+            count_tokens({f"field_{i}": torch.zeros(2) for i in range(10_000)})
+        assert len(str(error.value)) < 1000
+
+    @pytest.mark.parametrize("answer", [np.arange(3), "12", 1.5, -1, True, None, torch.tensor([1, 2])])
+    def test_a_users_function_that_returns_no_count(self, answer):
+        with pytest.raises(InputError, match="count_tokens returned"):
+            count_tokens(ids(2, 3), lambda _: answer)

@@ -150,3 +150,107 @@ def test_what_is_no_ladder_is_told(tmp_path):
     path.write_text(path.read_text().replace('"spike"', '"spikes"'))
     with pytest.raises(InputError, match="spikes"):
         Ladder.load(ladder.folder)
+
+
+def test_a_rung_named_out_of_the_folder_is_refused_before_anything_is_touched(tmp_path):
+    ladder = Ladder.open(plan_ladder(micro(tmp_path / "here")))
+    victim = tmp_path / "x"
+    victim.mkdir()
+    (victim / "precious").touch()
+    path = ladder.folder / "ladder.json"
+    path.write_text(path.read_text().replace(ladder.rungs[0].name, "../../../x"))
+    with pytest.raises(InputError, match=r"ladder\.json: rung: name: letters, digits .* got '\.\./\.\./\.\./x'"):
+        Ladder.load(ladder.folder)
+    with pytest.raises(InputError, match="rung: name"):
+        Ladder.open(plan_ladder(micro(tmp_path / "here")))
+    assert (victim / "precious").exists() and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("inside", ["work", "records", "claims", "trunks"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path, inside):
+    ladder = Ladder.open(plan_ladder(micro(tmp_path, trunk=True)))
+    rung = next(r for r in ladder.rungs if r.kind == ("trunk" if inside == "trunks" else "branch"))
+    outside = tmp_path / "elsewhere"
+    (outside / rung.name).mkdir(parents=True)
+    (outside / rung.name / "precious").touch()
+    place = ladder.folder / inside
+    if place.exists():
+        for file in place.iterdir():
+            file.unlink()
+        place.rmdir()
+    place.symlink_to(outside)
+    use = {
+        "work": lambda: ladder._clear(rung),
+        "records": lambda: ladder.finish(rung, record_of(rung)),
+        "claims": lambda: ladder.take(),
+        "trunks": lambda: ladder.finish(rung, record_of(rung)),
+    }[inside]
+    with pytest.raises(InputError, match=r"is a link that leads out of the ladder's folder"):
+        use()
+    assert [path.name for path in outside.iterdir()] == [rung.name]
+    assert (outside / rung.name / "precious").exists()
+
+
+def test_links_within_the_folder_and_to_the_folder_are_fine(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    ladder = Ladder.open(plan_ladder(micro(tmp_path / "link")))
+    rung, claim = ladder.take()
+    ladder.finish(rung, record_of(rung))
+    claim.release()
+    assert Ladder.load(tmp_path / "real" / "ladder").is_done(rung)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ([1], "schema 'list'"),
+        ({"schema": [1]}, r"schema \[1\]"),
+        ({"schema": "scalestop.ladder/1"}, "is damaged"),
+        ({"rungs": 5}, "is damaged"),
+        ({"rungs": [5]}, "rung: "),
+        ({"rungs": [{}]}, "rung: 'points'"),
+        ({"target_flops": "much"}, "is damaged"),
+        ({"settings": {"num_sizes": "two"}}, "num_sizes: a whole number; got 'two'"),
+        ({"settings": {"seeds": "x"}}, "seeds: a list of whole numbers"),
+        ({"settings": {"law": "~nobody-at-all"}}, None),
+        ({"settings": {"model": 5}}, "model: values by name"),
+        ({"settings": {"trunk": 1}}, "trunk: true or false"),
+        ({"settings": {"share": 10**400}}, "share: a finite number"),
+    ],
+)
+def test_a_ladder_file_that_holds_anything(tmp_path, change, text):
+    ladder = Ladder.open(plan_ladder(micro(tmp_path)))
+    path = ladder.folder / "ladder.json"
+    whole = json.loads(path.read_text())
+    given = {**whole, **change} if isinstance(change, dict) and set(change) != {"schema"} else change
+    if isinstance(given, dict) and "num_sizes" not in given.get("settings", {"num_sizes": 0}):
+        given["settings"] = {**whole["settings"], **given["settings"]}
+    path.write_text(json.dumps(given))
+    if text is None:
+        Ladder.load(ladder.folder)  # whether the law is there shows when it is asked for
+        return
+    with pytest.raises(InputError, match=text):
+        Ladder.load(ladder.folder)
+
+
+def test_a_rung_twice_is_refused(tmp_path):
+    ladder = Ladder.open(plan_ladder(micro(tmp_path)))
+    path = ladder.folder / "ladder.json"
+    data = json.loads(path.read_text())
+    data["rungs"].append(data["rungs"][0])
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="names a rung twice"):
+        Ladder.load(ladder.folder)
+
+
+@pytest.mark.parametrize("name", ["records", "text.json"])
+@pytest.mark.parametrize("content", [b"\xff", b"[" * 100_000, b"null"], ids=["binary", "deep", "null"])
+def test_damaged_files_in_the_folder_are_named(tmp_path, name, content):
+    ladder = Ladder.open(plan_ladder(micro(tmp_path)))
+    rung = ladder.rungs[0]
+    path = ladder.record_path(rung) if name == "records" else ladder.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=path.name.replace("+", r"\+")):
+        ladder.record(rung) if name == "records" else ladder.text()

@@ -194,3 +194,37 @@ def test_fingerprint_tells_laws_of_one_name_apart():
     assert law_fingerprint(LAW) == law_fingerprint(replace(LAW))
     assert law_fingerprint(LAW) != law_fingerprint(replace(LAW, alpha=0.51))
     assert law_fingerprint(LAW).startswith("toy (")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"curve": [[10**400, 1]]}, None),  # an int of any size is a count
+        ({"curve": [[1, 10**400]]}, "curve: expected pairs"),
+        ({"curve": [["inf", 1]]}, "curve: expected pairs"),
+        ({"curve": None}, "curve: expected pairs"),
+        ({"curve": 3}, "curve: expected pairs"),
+        ({"loss": 10**400}, "loss: expected a number; got 1000"),
+        ({"loss": [1]}, "loss: expected a number"),
+        ({"num_params": "1M"}, "num_params: expected a whole number; got '1M'"),
+        ({"flops": None}, "flops: expected a whole number"),
+        ({"num_tokens": 1.5}, "num_tokens: expected a whole number"),
+        ({3: 4}, "unknown field.* 3"),
+        ({"schema": [1]}, r"schema: expected .* got \[1\]"),
+    ],
+)
+def test_odd_values_are_told_by_field(change, text):
+    data = {**record_of().to_dict(), **change}
+    if text is None:
+        assert RunRecord.from_dict(data).curve[0][0] == 10**400
+        return
+    with pytest.raises(InputError, match=text):
+        RunRecord.from_dict(data)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "1" * 5000], ids=["list", "object", "int"])
+def test_files_that_no_decoder_takes_are_named(content, tmp_path):
+    path = tmp_path / "scalestop.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"scalestop\.json: is not JSON"):
+        RunRecord.load(path)

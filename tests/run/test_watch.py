@@ -433,3 +433,46 @@ def test_the_state_of_one_rank_asks_nobody():
     state = watch.state_dict(nobody)
     assert state == {"meter": watch.meter.state_dict(), "exact": True}
     assert (state["meter"]["tokens_non_padding"], state["meter"]["tokens_in_loss"]) == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("readings", "seconds"),
+    [
+        ([10.0, 11.0, 13.0], 3.0),
+        ([10.0, 11.0, 5.0, 6.0], 2.0),  # stepped back by six, and went on
+        ([10.0, 11.0, 5.0, 5.0, 4.0, 6.0], 3.0),
+        ([10.0, float("nan"), 12.0], 2.0),
+        ([10.0, float("inf"), float("-inf"), 12.0], 2.0),
+        ([float("nan"), float("nan"), 500.0, 501.5], 1.5),  # it begins with its first reading
+        ([float("nan")] * 5, 0.0),
+    ],
+)
+def test_a_clock_that_steps_back_or_is_no_number_costs_no_count(readings, seconds):
+    left = list(readings)
+    watch = RunWatch(Meter(6 * N), TokenAccumulator(), lambda: left.pop(0) if len(left) > 1 else left[0])
+    plan = plan_of("100000 tokens or 1000 h")
+    watch.start()
+    watch.look(plan)
+    for i in range(20):
+        watch.begin_batch()
+        if watch.end_batch(count(10), stepped=True):
+            watch.look(plan)
+        assert watch.meter.tokens_added == 10 * (i + 1)
+    usage = watch.sync()
+    assert not watch.decision.stop and watch.goodput is None or 0 <= watch.goodput <= 1
+    assert 0 <= usage.seconds <= seconds and usage.tokens == 200
+    state = watch.state_dict(lambda values: values)
+    Meter(6 * N).load_state_dict(state["meter"])
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
+def test_time_is_that_between_good_readings(odd):
+    times = iter([0.0, *[0.0] * 3, odd, *[t / 10 for t in range(1, 1000)]])
+    watch = RunWatch(Meter(6 * N), TokenAccumulator(), lambda: next(times))
+    watch.start()
+    before = watch.sync().seconds
+    for _ in range(30):
+        watch.begin_batch()
+        watch.end_batch(count(10), stepped=True)
+    passed = watch.sync().seconds - before
+    assert passed == pytest.approx(6.0, abs=0.4)
