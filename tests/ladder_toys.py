@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -141,3 +143,25 @@ class SavesObjects(TinyGPT):
 
     def on_save_checkpoint(self, checkpoint) -> None:
         checkpoint["mine"] = self.dims
+
+
+ROOT = Path(__file__).parents[1]
+HOLD = """
+import sys
+from pathlib import Path
+from scalestop.ladder.claims import Claim
+claim = Claim.take(Path(sys.argv[1]))
+print("held" if claim else "refused", flush=True)
+sys.stdin.read()
+"""
+
+
+def holder(path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return process, process.stdout.readline().strip()

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fitting_data import surface_runs
-from test_isoflop import ladder
+from fitting_data import isoflop_runs, surface_runs
 
 from scalestop.errors import InputError
 from scalestop.fitting import backtest, fit_law, read_runs
@@ -98,7 +97,7 @@ def test_only_the_best_of_a_sweep_is_fitted_and_predicted() -> None:
 
 def test_isoflop_laws_are_tested_too() -> None:
     """Five budgets foretell the loss of the next three, x20 in compute; three give no law of the loss."""
-    rows = ladder(np.geomspace(1e18, 1e21, 8), count=7, noise=0.002)
+    rows = isoflop_runs(np.geomspace(1e18, 1e21, 8), count=7, noise=0.002)
     found = backtest(rows, "isoflop", bootstrap=100)
     assert len(found.cuts) >= 2
     assert all("give no law of the loss" in line or "two budgets" in line for line in found.skipped)

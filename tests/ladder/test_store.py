@@ -3,12 +3,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from ladder_toys import micro, record_of
+from ladder_toys import holder, micro, record_of
 
 from scalestop.errors import InputError
 from scalestop.ladder.claims import Claim
@@ -16,25 +14,6 @@ from scalestop.ladder.plan import plan_ladder
 from scalestop.ladder.store import Ladder
 
 ROOT = Path(__file__).parents[2]
-HOLD = """
-import sys
-from pathlib import Path
-from scalestop.ladder.claims import Claim
-claim = Claim.take(Path(sys.argv[1]))
-print("held" if claim else "refused", flush=True)
-sys.stdin.read()
-"""
-
-
-def holder(path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    return process, process.stdout.readline().strip()
 
 
 def test_a_claim_is_held_by_one_process_and_freed_by_its_death(tmp_path):

@@ -7,8 +7,7 @@ import os
 
 import pytest
 import pytorch_lightning as pl
-from ladder_toys import micro, record_of
-from test_store import holder
+from ladder_toys import holder, micro, record_of
 
 from scalestop.cli import main
 from scalestop.errors import InputError
