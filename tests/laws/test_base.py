@@ -22,6 +22,7 @@ from scalestop.laws import (
     list_laws,
 )
 from scalestop.laws.base import law_from_dict
+from scalestop.laws.intervals import interval_of_run
 from scalestop.laws.registry import KINDS
 
 INFO = LawInfo(
@@ -116,8 +117,8 @@ def saved(**changes):
 KNOWN = "constants, findings, fitted_on, kind, n_counts, name, notes, provenance, schema, source, uncertainty, valid"
 BEFORE = "constants, fitted_on, kind, n_counts, name, notes, schema, source, uncertainty, valid"
 UNCERTAIN = (
-    "data_hash, draws_f4_columns_zlib_base64, drift, drift_params, intervals, method, names, num_draws, num_runs, "
-    "scatter, source"
+    "data_hash, degrees, draws_f4_columns_zlib_base64, drift, drift_below, drift_params, inflation, intervals, method, "
+    "names, noise, num_draws, num_runs, scatter, sides, source"
 )
 
 
@@ -136,8 +137,14 @@ UNCERTAIN = (
         ({"provenance": [1]}, "x.json: provenance: expected a JSON object; got list"),
         ({"provenance": {"context": 0}}, "x.json: provenance: context: a positive whole number; got 0"),
         ({"findings": {}}, "x.json: findings: a list of findings; got {}"),
-        ({"kind": "cubic"}, "x.json: kind: 'cubic' is not one of data_constrained, isoflop, kaplan, parametric, power"),
-        ({"kind": ["power"]}, "x.json: kind: ['power'] is not one of data_constrained, isoflop, kaplan, parametric, power"),
+        (
+            {"kind": "cubic"},
+            "x.json: kind: 'cubic' is not one of coupled, data_constrained, isoflop, kaplan, parametric, power",
+        ),
+        (
+            {"kind": ["power"]},
+            "x.json: kind: ['power'] is not one of coupled, data_constrained, isoflop, kaplan, parametric, power",
+        ),
         ({"notes": KeyError, "source": KeyError}, "x.json: missing field(s) notes, source"),
         ({"colour": 1, "zeal": 2}, f"x.json: unknown field(s) colour, zeal; known are {KNOWN}"),
         ({"constants__beta": KeyError}, "x.json: constants: missing field(s) beta"),
@@ -228,10 +235,11 @@ def test_a_new_run_scatters_around_each_draw_as_the_fitted_ones_do():
     law = drawn_law(*CASES[0], draws=11)
     losses = law.drawn().loss(1e9, 1e10)
     each = sorted(loss * np.exp(off) for loss in losses for off in law.uncertainty.scatter)
-    assert law.uncertainty.of_new_run(losses, 0.5) == pytest.approx(tuple(np.percentile(each, [25, 75])), rel=1e-12)
-    assert law.uncertainty.of_new_run(losses) == pytest.approx(tuple(np.percentile(each, [5, 95])), rel=1e-12)
-    alone = replace(law.uncertainty, scatter=np.empty(0))
-    assert alone.of_new_run(losses) == pytest.approx(tuple(np.percentile(losses, [5, 95])), rel=1e-12)
+    for level, tails in ((0.5, [25, 75]), (0.9, [5, 95])):
+        found = interval_of_run(law, 1e9, 1e10, level)
+        assert found == pytest.approx(tuple(np.percentile(each, tails)), rel=1e-12)
+    alone = replace(law, uncertainty=replace(law.uncertainty, scatter=np.empty(0)))
+    assert interval_of_run(alone, 1e9, 1e10) == pytest.approx(tuple(np.percentile(losses, [5, 95])), rel=1e-12)
 
 
 def test_scatter_is_a_row_of_finite_numbers():
