@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from scalestop import fitting
 from scalestop.laws import ParametricLaw, get_law
 from scalestop.run.records import RunRecord
 
@@ -16,6 +18,16 @@ BUDGETS = np.geomspace(1e18, 1e21, 7)
 """FLOPs of `isoflop_runs`, where nothing else is said."""
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def fit_published(records: Any, method: Any = "parametric", **options: Any) -> fitting.LawFit:
+    """Fit by a published estimator, Hoffmann et al.'s where no other is named."""
+    return fitting.fit_law(records, method, **options)
+
+
+def backtest_published(records: Any, method: Any = "parametric", **options: Any) -> fitting.Backtest:
+    """Backtest a published estimator, Hoffmann et al.'s where no other is named."""
+    return fitting.backtest(records, method, **options)
 
 
 def data_folder() -> Path:

@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
 
 def run_fit(
     records: str | Path | Sequence[str | Path],
-    method: Method = "parametric",
+    method: Method = "valley",
     bootstrap: int = 4000,
     out: str | Path | None = None,
     plot: str | Path | None = None,

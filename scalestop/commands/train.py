@@ -116,7 +116,7 @@ def _options_of(parser: ArgumentParser, resumed: Resumed, words: Sequence[str]) 
             if _names(options[what].class_path, {"model": TinyGPT, "data": TextData}[what]):
                 for name in found.keys() & given.keys():
                     given[name] = found[name]
-    model = options.model.get("init_args") or {}
+    model: Any = options.model.get("init_args") or {}
     if model.get("num_params") is not None and model.get("width") is not None:
         raise InputError(
             f"model.num_params: the run that is resumed has width {model.width}, depth {model.depth} and num_heads "

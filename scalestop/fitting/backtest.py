@@ -131,7 +131,7 @@ class Backtest:
 
 def backtest(
     records: Any,
-    method: Method = "parametric",
+    method: Method = "valley",
     *,
     train: Sequence[bool] | Array | None = None,
     num_cuts: int = 4,
@@ -151,7 +151,7 @@ def backtest(
 
     Args:
         records: Runs; see `read_runs`.
-        method: A method whose law predicts a loss: `parametric`, `kaplan` or `repeated`.
+        method: A method whose law predicts a loss: `valley`, `parametric`, `kaplan` or `repeated`.
         train: Which usable rows to fit; the rest are predicted.
         num_cuts: Laws to fit when rolling, at most.
         loss: Column or metric that holds the loss.
@@ -167,7 +167,8 @@ def backtest(
     """
     if method == "envelope":
         raise InputError(
-            f"method: {method!r} allocates but predicts no loss; use 'parametric', 'isoflop', 'kaplan' or 'repeated'"
+            f"method: {method!r} allocates but predicts no loss; use 'valley', 'parametric', 'isoflop', 'kaplan' or "
+            f"'repeated'"
         )
     if bootstrap == 0:
         raise InputError("bootstrap: a backtest counts how often intervals held, and 0 refits make none; use 100")

@@ -158,8 +158,21 @@ def fit_findings(
     leverage: Sequence[Leverage],
     outliers: Sequence[Outlier],
     seed_noise: SeedNoise | None,
+    *,
+    drifts: bool = False,
 ) -> list[Finding]:
-    """Return what the fit gives to think about: constants that are not determined, single runs, trends."""
+    """Return what the fit gives to think about: constants that are not determined, single runs, trends.
+
+    Args:
+        table: The runs whose residuals say something of them.
+        names: Constants.
+        draws: Refits of constants without priors, shape (M, p).
+        log_ratio: log(measured / predicted) of each run.
+        leverage: How far each run moves the fit.
+        outliers: Runs far off the law.
+        seed_noise: What repeats differ by.
+        drifts: Whether the method allows for a drift with compute itself, and its intervals carry it.
+    """
     found = _undetermined(table, names, draws)
     if outliers:
         shown = "; ".join(f"{o.run} ({o.log_ratio:+.1%}, {o.score:.0f} sd)" for o in outliers[:_SHOWN])
@@ -181,7 +194,7 @@ def fit_findings(
                 f"{len(heavy)} single runs carry much of the fit: {shown}. Repeat them, or add runs nearby.",
             )
         )
-    slope, bend = _trend(np.log(table.flops), log_ratio)
+    slope, bend = (0.0, 0.0) if drifts else _trend(np.log(table.flops), log_ratio)
     if max(abs(slope), abs(bend)) > 4:
         if abs(slope) >= abs(bend):
             way = f"drift with compute (t = {slope:+.1f}): dear runs come out {'higher' if slope > 0 else 'lower'}"

@@ -13,7 +13,7 @@ import numpy as np
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting.diagnostics import Diagnostics, leverage_of, outliers_of, seed_noise_of
 from scalestop.fitting.findings import fit_findings, table_findings
-from scalestop.fitting.intervals import POINT_FIT, Interval, interval
+from scalestop.fitting.intervals import POINT_FIT, Interval
 from scalestop.fitting.law_fit import LawFit, exponent
 from scalestop.fitting.methods.envelope import fit_envelope
 from scalestop.fitting.methods.isoflop import fit_isoflop
@@ -21,6 +21,7 @@ from scalestop.fitting.methods.kaplan import fit_kaplan
 from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit
 from scalestop.fitting.methods.parametric import fit_parametric
 from scalestop.fitting.methods.repeated import fit_repeated
+from scalestop.fitting.methods.valley import fit_valley
 from scalestop.fitting.plausible import require_counts, unit_findings
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.columns import Columns
@@ -31,9 +32,10 @@ from scalestop.laws import LawInfo, ValidRange
 from scalestop.laws.base import NCounts
 from scalestop.units import human_count
 
-Method: TypeAlias = Literal["parametric", "isoflop", "envelope", "kaplan", "repeated"]
+Method: TypeAlias = Literal["valley", "parametric", "isoflop", "envelope", "kaplan", "repeated"]
 
 METHODS: Mapping[str, Callable[[RunTable, FitOptions], MethodFit]] = {
+    "valley": fit_valley,
     "parametric": fit_parametric,
     "isoflop": fit_isoflop,
     "envelope": fit_envelope,
@@ -44,7 +46,7 @@ METHODS: Mapping[str, Callable[[RunTable, FitOptions], MethodFit]] = {
 
 def fit_law(
     records: Any,
-    method: Method = "parametric",
+    method: Method = "valley",
     *,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -66,10 +68,12 @@ def fit_law(
     Args:
         records: Runs: record files, folders or globs; CSV or `.jsonl`; a DataFrame; mappings; see `read_runs`. Those
             marked as held out are left to `backtest`.
-        method: `parametric` (Hoffmann et al. 2022, Approach 3), `isoflop` (Approach 2), `envelope` (Approach 1, from
-            loss curves within runs), `kaplan` (Kaplan et al. 2020, joint L(N, D)), or `repeated` (Muennighoff et al.
-            2023, from runs with `unique_tokens`).
-        bootstrap: Refits to runs drawn with replacement, for the intervals; 0 for a point fit without any.
+        method: `valley` (near the frontier, with intervals that carry what the form gets wrong: to forecast with), or a
+            published estimator: `parametric` (Hoffmann et al. 2022, Approach 3), `isoflop` (Approach 2), `envelope`
+            (Approach 1, from loss curves within runs), `kaplan` (Kaplan et al. 2020, joint L(N, D)), or `repeated`
+            (Muennighoff et al. 2023, from runs with `unique_tokens`).
+        bootstrap: Refits to runs drawn with replacement (`valley`: to runs noised anew), for the intervals; 0 for a
+            point fit without any.
         seed: Seed of the bootstrap.
         level: Share of the distribution inside each interval.
         name: Name of the law; `fitted-METHOD` if None.
@@ -87,7 +91,9 @@ def fit_law(
         progress: Called with the refits done and the refits asked for.
 
     Returns:
-        The law, intervals (bias-corrected and accelerated, with plain percentiles beside), residuals, diagnostics.
+        The law, intervals of its constants (bias-corrected and accelerated, with plain percentiles beside; `valley`:
+        the law's own value give or take), residuals, diagnostics. What it forecasts has the law's own intervals, those
+        of `laws.intervals`.
 
     Raises:
         InputError: If the records cannot be read, no usable run is among them, their numbers are no counts, or they
@@ -118,12 +124,13 @@ def fit_law(
         notes.append(Finding("held-out", "note", f"{held_out} runs are marked as held out and were not fitted."))
     require_counts(table)
     raw = METHODS[method](table, options)
-    info = _info(table, raw, method, name, n_counts)
+    diagnostics = _diagnose(table, raw, method, notes)
+    info = _info(table, raw, method, name, n_counts, diagnostics.findings)
     fit = LawFit(
-        law=raw.law_of(raw.estimate, info),
+        law=raw.law(info, table, method, {}),
         intervals={},
         residuals=raw.residuals,
-        diagnostics=Diagnostics(()),
+        diagnostics=diagnostics,
         method=method,
         objective=raw.objective,
         table=table,
@@ -132,12 +139,7 @@ def fit_law(
     )
     intervals = _intervals(fit)
     ends = {key: (value.low, value.high) for key, value in intervals.items() if key in raw.names}
-    return replace(
-        fit,
-        law=raw.law(info, table, method, ends),
-        intervals=intervals,
-        diagnostics=_diagnose(table, raw, method, notes),
-    )
+    return replace(fit, law=raw.law(info, table, method, ends), intervals=intervals)
 
 
 def weighted(table: RunTable, weights: Sequence[float] | Array | None) -> RunTable:
@@ -178,12 +180,18 @@ def _distinct(table: RunTable, best_of: BestOf) -> tuple[RunTable, list[Finding]
     return best.take(~copies), notes
 
 
-def _info(table: RunTable, raw: MethodFit, method: str, name: str | None, n_counts: NCounts | None) -> LawInfo:
+def _info(
+    table: RunTable,
+    raw: MethodFit,
+    method: str,
+    name: str | None,
+    n_counts: NCounts | None,
+    findings: tuple[Finding, ...],
+) -> LawInfo:
     said = {c for c in table.n_counts if c in ("total", "body")}
     counts: Any = n_counts or (said.pop() if len(said) == 1 else "total")
     files = sorted({PurePath(source).name for source in table.sources})
     shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    notes = raw.notes + tuple(f.message for f in raw.findings if f.severity == "warning")
     return LawInfo(
         name=name or f"fitted-{method}",
         n_counts=counts,
@@ -195,16 +203,13 @@ def _info(table: RunTable, raw: MethodFit, method: str, name: str | None, n_coun
             num_tokens=(table.tokens.min(), table.tokens.max()),
             flops=((6 * table.params * table.tokens).min(), (6 * table.params * table.tokens).max()),
         ),
-        notes=notes,
+        notes=raw.notes,
+        findings=findings,
     )
 
 
 def _intervals(fit: LawFit) -> dict[str, Interval]:
-    raw, level = fit.raw, fit.options.level
-    found = {
-        name: interval(float(raw.estimate[i]), raw.draws[:, i], raw.jackknife[:, i], level)
-        for i, name in enumerate(raw.names)
-    }
+    found = {name: fit.interval_of_constant(name) for name in fit.raw.names}
     # from the law itself, so that every form's exponents come out alike
     found.setdefault("a", fit.interval_of(lambda law: exponent(law, fit.table)))
     found.setdefault("b", fit.interval_of(lambda law: 1 - exponent(law, fit.table)))
@@ -217,13 +222,17 @@ def _diagnose(table: RunTable, raw: MethodFit, method: str, notes: list[Finding]
     runs = raw.left_out or table.group_names
     alone = raw.jackknife if raw.alone is None else raw.alone
     leverage = leverage_of(raw.names, runs, raw.estimate, raw.draws, alone) if len(alone) and len(raw.draws) else ()
-    outliers = outliers_of(table, log_ratio) if whole else ()
-    noise = seed_noise_of(table, log_ratio) if whole else None
+    # a run where the law is not meant to hold is no outlier, and makes no trend
+    part, log_ratio = (table, log_ratio) if raw.judged is None else (table.take(raw.judged), log_ratio[raw.judged])
+    outliers = outliers_of(part, log_ratio) if whole else ()
+    noise = seed_noise_of(part, log_ratio) if whole else None
+    # where priors hold the constants none of them runs away; the method says itself which stayed at theirs
+    free, drifts = (raw.draws, False) if raw.judged is None else (raw.draws[:0], True)
     found = [
         *raw.findings,
         *unit_findings(table),
         *table_findings(table, repeated=method == "repeated"),
-        *(fit_findings(table, raw.names, raw.draws, log_ratio, leverage, outliers, noise) if whole else ()),
+        *(fit_findings(part, raw.names, free, log_ratio, leverage, outliers, noise, drifts=drifts) if whole else ()),
         *notes,
     ]
     if not len(raw.draws):

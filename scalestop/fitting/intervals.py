@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,21 +82,24 @@ def interval(estimate: float, draws: Array, jackknife: Array, level: float = 0.9
     )
 
 
-def stack(intervals: Sequence[Interval], shape: tuple[int, ...]) -> Interval:
-    """Return the intervals of many quantities as one of arrays of this shape."""
+def given_ends(estimate: Any, ends: tuple[Any, Any] | None, level: float) -> Interval:
+    """Return the interval of an answer whose ends `laws.intervals` gave; of a law without draws, a point.
 
-    def column(name: str) -> Array:
-        return np.array([getattr(one, name) for one in intervals], dtype=np.float64).reshape(shape)
+    Args:
+        estimate: The law's answer: a number, or an array.
+        ends: (low, high), of its shape.
+        level: Share of the distribution inside.
 
-    ends = np.array([one.percentile for one in intervals], dtype=np.float64).reshape(-1, 2)
-    return Interval(
-        estimate=column("estimate"),
-        low=column("low"),
-        high=column("high"),
-        percentile=(ends[:, 0].reshape(shape), ends[:, 1].reshape(shape)),
-        standard_error=column("standard_error"),
-        level=intervals[0].level,
-    )
+    Returns:
+        The interval. Its standard error is that of a normal distribution of this width.
+    """
+    shape = np.shape(estimate)
+    if ends is None:
+        nothing: Any = np.full(shape, np.nan) if shape else np.nan
+        return Interval(estimate, nothing, nothing, (nothing, nothing), nothing, level)
+    low, high = ends
+    widths = 2 * float(ndtri((1 + level) / 2))
+    return Interval(estimate, low, high, (low, high), (high - low) / widths, level)
 
 
 def _bca_levels(estimate: float, draws: Array, jackknife: Array, tails: Array) -> Array:

@@ -10,16 +10,13 @@ import numpy as np
 
 from scalestop.errors import InputError
 from scalestop.fitting.diagnostics import Diagnostics
-from scalestop.fitting.intervals import POINT_FIT, Interval, interval, stack
+from scalestop.fitting.intervals import POINT_FIT, Interval, given_ends, interval
 from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import ScalingLaw
-from scalestop.laws.base import Floats
 from scalestop.laws.checks import positive_array
-
-_POINTS_AT_ONCE = 256
-"""Models whose loss by every draw is held at one time."""
+from scalestop.laws.intervals import interval_about, interval_of_optimum, loss_intervals
 
 
 @dataclass(frozen=True)
@@ -79,15 +76,17 @@ class LawFit:
             flops: C in FLOPs.
             level: Share of the distribution inside the intervals; the fit's own if None.
         """
+        level = self._level(level)
         best = self.law.optimal(flops)
-        at = float(best.num_params), float(best.num_tokens)
-        outside = self._outside(np.array(at[:1]), np.array(at[1:]))
+        n, d = float(best.num_params), float(best.num_tokens)
+        found = interval_of_optimum(self.law, flops, level)
+        loss = given_ends(float(self.law.loss(n, d)), found.loss, level) if self.law.has_loss else None
         return OptimumIntervals(
             flops=flops,
-            num_params=self.interval_of(lambda law: law.optimal(flops).num_params, level),
-            num_tokens=self.interval_of(lambda law: law.optimal(flops).num_tokens, level),
-            loss=self.interval_of(lambda law: _loss_at_optimum(law, flops), level) if self.law.has_loss else None,
-            warnings=outside,
+            num_params=given_ends(n, found.num_params, level),
+            num_tokens=given_ends(d, found.num_tokens, level),
+            loss=loss,
+            warnings=self._outside(np.array([n]), np.array([d])),
         )
 
     def predict(
@@ -113,37 +112,20 @@ class LawFit:
         except ValueError:
             shapes = ", ".join(str(column.shape) for column in given)
             raise InputError(f"num_params: N and D must broadcast against each other; got shapes {shapes}") from None
-        shape = columns[0].shape
-        points = np.stack([column.ravel() for column in columns], axis=1)
-        if not len(points):
+        if not columns[0].size:
             raise InputError("num_params: no model is given; give at least one N and D")
-        intervals, ends = [], []
-        for i in range(0, len(points), _POINTS_AT_ONCE):
-            for estimate, draws, jackknife in zip(*self._losses(points[i : i + _POINTS_AT_ONCE]), strict=True):
-                intervals.append(interval(float(estimate), draws, jackknife, level))
-                ends.append(self._new_run(draws, level))
-        new_runs = np.array(ends)
-        outside = self._outside(points[:, 0], points[:, 1])
-        if not shape:
-            return LossPrediction(intervals[0], (float(new_runs[0, 0]), float(new_runs[0, 1])), outside)
-        low, high = new_runs.T
-        return LossPrediction(stack(intervals, shape), (low.reshape(shape), high.reshape(shape)), outside)
-
-    def _losses(self, points: Array) -> tuple[Array, Array, Array]:
-        """Return the loss at points (P, 2 or 3) by the law (P,), by each draw (P, M), with each run left out (P, G)."""
-
-        def loss_of(constants: Array) -> Array:
-            law: Any = self.raw.law_of(constants, self.law.info)
-            n, d, *rest = (column[:, None] for column in points.T)
-            extra = {"unique_tokens": rest[0] if rest else None} if self.method == "repeated" else {}
-            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-                # refits to runs that hardly determine a law may end where it overflows
-                return np.broadcast_to(law.loss(n, d, **extra), (len(points), len(constants)))
-
-        return loss_of(self.raw.estimate[None, :])[:, 0], loss_of(self.raw.draws), loss_of(self.raw.jackknife)
-
-    def _new_run(self, losses: Array, level: float) -> tuple[float, float]:
-        return (np.nan, np.nan) if self.law.uncertainty is None else self.law.uncertainty.of_new_run(losses, level)
+        law: Any = self.law
+        num_params, num_tokens, *rest = columns
+        extra = {"unique_tokens": rest[0]} if rest else {}
+        estimate = law.loss(num_params, num_tokens, **extra)
+        of_law, of_run = (
+            _scalars(loss_intervals(law, num_params, num_tokens, level, of_run=run, **extra)) for run in (False, True)
+        )
+        if not np.ndim(estimate):
+            estimate = float(estimate)
+        found = given_ends(estimate, of_law, level)
+        outside = self._outside(num_params, num_tokens)
+        return LossPrediction(found, of_run or (found.low, found.high), outside)
 
     def _outside(self, num_params: Array, num_tokens: Array) -> tuple[str, ...]:
         """Return how far outside the fitted runs the outermost of these are, and whether intervals are missing."""
@@ -179,7 +161,18 @@ class LawFit:
                 np.asarray(quantity(self.raw.law_of(constants, info)), dtype=np.float64)
                 for constants in (self.raw.estimate[None, :], self.raw.draws, self.raw.jackknife)
             )
-        return interval(float(estimate[0]), draws, jackknife, level)
+        return self._interval(float(estimate[0]), draws, jackknife, level)
+
+    def interval_of_constant(self, name: str) -> Interval:
+        """Return the intervals of one of the fitted constants."""
+        raw, i = self.raw, self.raw.names.index(name)
+        return self._interval(float(raw.estimate[i]), raw.draws[:, i], raw.jackknife[:, i], self.options.level)
+
+    def _interval(self, estimate: float, draws: Array, jackknife: Array, level: float) -> Interval:
+        sure = self.law.uncertainty
+        if sure is not None and sure.degrees is not None:
+            return given_ends(estimate, interval_about(sure, estimate, draws, level), level)
+        return interval(estimate, draws, jackknife, level)
 
 
 def exponent(law: ScalingLaw, table: RunTable) -> Array:
@@ -189,7 +182,6 @@ def exponent(law: ScalingLaw, table: RunTable) -> Array:
     return np.asarray(np.log(np.asarray(high) / low) / np.log(1.21))
 
 
-def _loss_at_optimum(law: ScalingLaw, flops: float) -> Floats:
-    """Return the loss at the optimum; a draw of few runs may put that beyond every float."""
-    num_params, num_tokens = law.optimal(flops)
-    return law.loss(np.clip(num_params, 1e-300, 1e300), np.clip(num_tokens, 1e-300, 1e300))
+def _scalars(ends: tuple[Array, Array] | None) -> tuple[Any, Any] | None:
+    """Return the ends as floats where they are of one model."""
+    return ends if ends is None or ends[0].ndim else (float(ends[0]), float(ends[1]))

@@ -1,6 +1,7 @@
 """Scaling laws: published, corrected, and fitted by you."""
 
 from scalestop.laws.base import LawInfo, Optimum, ScalingLaw
+from scalestop.laws.coupled import CoupledLaw
 from scalestop.laws.findings import Finding
 from scalestop.laws.kaplan import KaplanLaw, critical_batch_tokens
 from scalestop.laws.parametric import ParametricLaw
@@ -13,6 +14,7 @@ from scalestop.laws.valid import ValidRange
 
 __all__ = [
     "DEFAULT_LAW",
+    "CoupledLaw",
     "DataConstrainedLaw",
     "Finding",
     "KaplanLaw",

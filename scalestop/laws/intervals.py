@@ -1,8 +1,12 @@
 """The intervals of a law's answers, all from its draws: the one place where they are made.
 
 The fit, the law's file, the plan, the ladder and the closing line all ask here, so that one question has one answer.
-The intervals are percentiles over the draws that the law carries, widened by its drift where a question lies outside
-the compute of its runs; a law that carries no draws answers None.
+A law that carries no draws answers None. There are two kinds of interval, as `Uncertainty.degrees` says:
+
+- percentiles over the draws' answers, widened by the law's drift where a question lies outside the compute of its runs;
+- the law's own answer give or take a quantile of Student's t times its standard deviation in logarithms: the root
+  mean square distance of the draws' answers from it, and what the form gets wrong outside the runs and up the sides of
+  the valley.
 """
 
 from __future__ import annotations
@@ -11,11 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scalestop.laws.base import ScalingLaw
-from scalestop.laws.uncertainty import widened
+from scalestop.laws.base import Floats, ScalingLaw
+from scalestop.laws.uncertainty import Uncertainty, student_quantile, widened
 
 Pair = tuple[float, float]
+Array = NDArray[np.float64]
+
+_MOST_SPREADS = 241
+"""Points of a run's spread that are multiplied out with every draw."""
+_AT_ONCE = 200_000
+"""Answers (models x draws) that are held at one time."""
+_SLACK = 1e-3
+"""Rounding at the edge of the fitted range is no extrapolation."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +57,19 @@ def interval_of_optimum(law: ScalingLaw, flops: float, level: float = 0.9) -> Op
     """
     if law.uncertainty is None:
         return OptimumIntervals()
-    num_params, num_tokens = (np.asarray(values) for values in law.drawn().optimal(flops))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        # refits to runs that hardly determine a law may end where it overflows
+        num_params, num_tokens = (np.asarray(values) for values in law.drawn().optimal(flops))
+        ratio = num_tokens / num_params
     sd = law.uncertainty.drift_params * extrapolation(law, flops)
     best = law.optimal(flops)
+    n, d = float(best.num_params), float(best.num_tokens)
     return OptimumIntervals(
-        num_params=percentile_interval(widened(num_params, sd), level),
-        num_tokens=percentile_interval(widened(num_tokens, sd), level),
+        num_params=_ends(law.uncertainty, n, num_params, sd, level),
+        num_tokens=_ends(law.uncertainty, d, num_tokens, sd, level),
         # what N_opt gains D_opt loses
-        tokens_per_param=percentile_interval(widened(num_tokens / num_params, 2 * sd), level),
-        loss=interval_of_loss(law, float(best.num_params), float(best.num_tokens), level),
+        tokens_per_param=_ends(law.uncertainty, d / n, ratio, 2 * sd, level),
+        loss=interval_of_loss(law, n, d, level),
     )
 
 
@@ -66,12 +83,13 @@ def interval_of_tokens(law: ScalingLaw, num_params: float, level: float = 0.9) -
     """
     if law.uncertainty is None:
         return None
-    flops = 6 * num_params * float(law.optimal_tokens(float(num_params)))
+    tokens = float(law.optimal_tokens(float(num_params)))
+    flops = 6 * num_params * tokens
     # N_opt off by a factor puts the budget of this size off by that factor to the power 1/a, and its tokens with it
     above, below = (float(law.optimal(flops * step).num_params) for step in (1.1, 1 / 1.1))
     a = np.log(above / below) / np.log(1.21)
     sd = law.uncertainty.drift_params * extrapolation(law, flops) / a
-    return percentile_interval(widened(law.drawn().optimal_tokens(float(num_params)), sd), level)
+    return _ends(law.uncertainty, tokens, law.drawn().optimal_tokens(float(num_params)), sd, level)
 
 
 def interval_of_loss(law: ScalingLaw, num_params: float, num_tokens: float, level: float = 0.9) -> Pair | None:
@@ -83,16 +101,13 @@ def interval_of_loss(law: ScalingLaw, num_params: float, num_tokens: float, leve
         num_tokens: D, tokens.
         level: Share of the draws inside.
     """
-    if law.uncertainty is None or not law.has_loss:
-        return None
-    sd = law.uncertainty.drift * extrapolation(law, 6 * num_params * num_tokens)
-    return percentile_interval(widened(law.drawn().loss(float(num_params), float(num_tokens)), sd), level)
+    return _one(loss_intervals(law, num_params, num_tokens, level))
 
 
 def interval_of_run(law: ScalingLaw, num_params: float, num_tokens: float, level: float = 0.9) -> Pair | None:
     """Return where the losses of this share of runs of this size and length will end; None without draws or loss.
 
-    Without the scatter of its runs it is the law's own interval; see `Uncertainty.of_new_run`.
+    Without the scatter of its runs it is the law's own interval.
 
     Args:
         law: The law.
@@ -100,10 +115,41 @@ def interval_of_run(law: ScalingLaw, num_params: float, num_tokens: float, level
         num_tokens: D, tokens.
         level: Share of the distribution inside.
     """
+    return _one(loss_intervals(law, num_params, num_tokens, level, of_run=True))
+
+
+def loss_intervals(
+    law: ScalingLaw,
+    num_params: Floats,
+    num_tokens: Floats,
+    level: float = 0.9,
+    *,
+    of_run: bool = False,
+    unique_tokens: Floats | None = None,
+) -> tuple[Array, Array] | None:
+    """Return the ends of the interval of many models' losses, each of the shape asked for; None without draws or loss.
+
+    Args:
+        law: The law.
+        num_params: N, counted as the law counts it; broadcasts against the others.
+        num_tokens: D, tokens.
+        level: Share of the distribution inside.
+        of_run: Where one new run will lie, rather than the law.
+        unique_tokens: Distinct tokens among them, for a law that knows what that means.
+    """
     if law.uncertainty is None or not law.has_loss:
         return None
-    losses = np.asarray(law.drawn().loss(float(num_params), float(num_tokens)))
-    return law.uncertainty.of_new_run(losses, level, extrapolation(law, 6 * num_params * num_tokens))
+    given = (num_params, num_tokens) if unique_tokens is None else (num_params, num_tokens, unique_tokens)
+    columns = np.broadcast_arrays(*(np.asarray(column, dtype=np.float64) for column in given))
+    shape, points = columns[0].shape, np.stack([column.ravel() for column in columns])
+    drawn, made = law.drawn(), []
+    for part in np.array_split(points, max(1, points.shape[1] * len(law.uncertainty.draws) // _AT_ONCE), axis=1):
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            losses = np.broadcast_to(_loss(drawn, part[:, :, None]), (part.shape[1], len(law.uncertainty.draws)))
+        ends = _centred_losses if law.uncertainty.degrees is not None else _percentile_losses
+        made.append(ends(law, part, losses, level, of_run))
+    low, high = np.concatenate(made, axis=1)
+    return low.reshape(shape), high.reshape(shape)
 
 
 def extrapolation(law: ScalingLaw, flops: float) -> float:
@@ -113,7 +159,28 @@ def extrapolation(law: ScalingLaw, flops: float) -> float:
         law: The law; one that states no range of compute gives 0.
         flops: C in FLOPs.
     """
-    return abs(law.info.valid.distance("flops", flops)) * float(np.log(10))
+    above, below = _beyond(law, np.asarray(flops, dtype=np.float64))
+    return float(above + below)
+
+
+def interval_about(sure: Uncertainty, value: float, draws: Any, level: float) -> Pair:
+    """Return the interval of any quantity of a law whose intervals are its own answer give or take.
+
+    Args:
+        sure: The law's uncertainty, with `degrees`.
+        value: The law's own answer.
+        draws: Each draw's answer, shape (M,). Where they and the law's are all positive, the interval is even in
+            logarithms, else as they are.
+        level: Share of the distribution inside.
+    """
+    assert sure.degrees is not None
+    draws = np.asarray(draws, dtype=np.float64)
+    draws = draws[np.isfinite(draws)]
+    logs = value > 0 and bool(np.all(draws > 0))
+    distance = np.log(draws / value) if logs else draws - value
+    spread = sure.inflation * float(np.sqrt(np.mean(distance**2))) if len(draws) else 0.0
+    half = student_quantile((1 + level) / 2, sure.degrees) * spread
+    return (value * float(np.exp(-half)), value * float(np.exp(half))) if logs else (value - half, value + half)
 
 
 def percentile_interval(values: Any, level: float) -> Pair | None:
@@ -129,3 +196,86 @@ def percentile_interval(values: Any, level: float) -> Pair | None:
         return None
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _one(ends: tuple[Array, Array] | None) -> Pair | None:
+    return None if ends is None else (float(ends[0]), float(ends[1]))
+
+
+def _loss(law: Any, points: Array) -> Array:
+    """Return the loss at columns of N, D and perhaps unique tokens."""
+    more = {} if len(points) == 2 else {"unique_tokens": points[2]}
+    return np.asarray(law.loss(points[0], points[1], **more))
+
+
+def _beyond(law: ScalingLaw, flops: Array) -> tuple[Array, Array]:
+    """Return by how many factors of e each budget lies above and below the compute of a law's runs, at least 0."""
+    if law.info.valid.flops is None:
+        return np.zeros_like(flops), np.zeros_like(flops)
+    low, high = law.info.valid.flops
+    above, below = np.log(flops / high), np.log(low / flops)
+    return np.where(above > _SLACK, above, 0.0), np.where(below > _SLACK, below, 0.0)
+
+
+def _drift(law: ScalingLaw, points: Array) -> Array:
+    """Return the standard deviation of log loss that the form adds outside the runs, shape (P,)."""
+    assert law.uncertainty is not None
+    upwards, downwards = law.uncertainty.drift, law.uncertainty.drift_below
+    above, below = _beyond(law, 6 * points[0] * points[1])
+    return np.asarray(upwards * above + (upwards if downwards is None else downwards) * below)
+
+
+def _ends(sure: Uncertainty, value: float, draws: Any, log_sd: float, level: float) -> Pair | None:
+    """Return the interval of one positive answer, off by a further log_sd besides the draws."""
+    if sure.degrees is None:
+        return percentile_interval(widened(draws, log_sd), level)
+    half = _half_width(sure, np.log(value), np.log(draws)[None], np.asarray([log_sd**2]), level)[0]
+    return value * float(np.exp(-half)), value * float(np.exp(half))
+
+
+def _half_width(sure: Uncertainty, centre: Any, draws: Array, more: Array, level: float) -> Array:
+    """Return the half-width of an interval in logarithms, shape (P,).
+
+    Args:
+        sure: The law's uncertainty.
+        centre: The law's answer, shape (P,).
+        draws: Each draw's, shape (P, M).
+        more: Variance besides, shape (P,).
+        level: Share of the distribution inside.
+    """
+    assert sure.degrees is not None
+    distance = draws - np.asarray(centre)[..., None]
+    spread = np.nanmean(np.where(np.isfinite(distance), distance, np.nan) ** 2, axis=1)
+    quantile = student_quantile((1 + level) / 2, sure.degrees)
+    return np.asarray(quantile * np.sqrt(sure.inflation**2 * spread + more))
+
+
+def _centred_losses(law: ScalingLaw, points: Array, losses: Array, level: float, of_run: bool) -> Array:
+    """Return (low, high) of the losses, shape (2, P), as the law's own loss give or take."""
+    sure = law.uncertainty
+    assert sure is not None
+    own = _loss(law, points)
+    variance = _drift(law, points) ** 2
+    if sure.sides:
+        best = law.optimal(6 * points[0] * points[1])
+        valley = _loss(law, np.stack([np.asarray(best.num_params), np.asarray(best.num_tokens), *points[2:]]))
+        variance = variance + (sure.sides * np.log(own / valley)) ** 2
+    if of_run and sure.scatter_sd is not None:
+        variance = variance + sure.scatter_sd**2
+    half = _half_width(sure, np.log(own), np.log(losses), variance, level)
+    return np.stack([own * np.exp(-half), own * np.exp(half)])
+
+
+def _percentile_losses(law: ScalingLaw, points: Array, losses: Array, level: float, of_run: bool) -> Array:
+    """Return (low, high) of the losses, shape (2, P), as percentiles: each draw's loss, off by each run's residual."""
+    sure = law.uncertainty
+    assert sure is not None
+    scatter = np.exp(sure.scatter) if of_run and sure.scatter.size else np.ones(1)
+    ends = []
+    noise = sure.noise if of_run and sure.noise is not None else 0.0
+    for row, sd in zip(losses, np.hypot(_drift(law, points), noise), strict=True):
+        spread = widened(scatter, float(sd))
+        if len(spread) > _MOST_SPREADS:
+            spread = np.quantile(spread, (np.arange(_MOST_SPREADS) + 0.5) / _MOST_SPREADS)
+        ends.append(percentile_interval(np.multiply.outer(row, spread), level) or (np.nan, np.nan))
+    return np.array(ends).T

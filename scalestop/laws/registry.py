@@ -12,6 +12,7 @@ from pathlib import Path
 from scalestop.errors import InputError, shown
 from scalestop.files import as_path, read_json
 from scalestop.laws.base import ScalingLaw, law_from_dict
+from scalestop.laws.coupled import CoupledLaw
 from scalestop.laws.isoflop import IsoFLOPLaw
 from scalestop.laws.kaplan import KaplanLaw
 from scalestop.laws.parametric import ParametricLaw
@@ -22,7 +23,7 @@ from scalestop.laws.repeated import DataConstrainedLaw
 DEFAULT_LAW = "besiroglu"
 
 KINDS: dict[str, type[ScalingLaw]] = {
-    cls.kind: cls for cls in (ParametricLaw, KaplanLaw, PowerLawAllocation, DataConstrainedLaw, IsoFLOPLaw)
+    cls.kind: cls for cls in (ParametricLaw, CoupledLaw, KaplanLaw, PowerLawAllocation, DataConstrainedLaw, IsoFLOPLaw)
 }
 
 

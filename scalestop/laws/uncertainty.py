@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 
 from scalestop.errors import InputError, shown
 
-_LATER = {"scatter", "drift", "drift_params", "source"}
+_LATER = {
+    *("scatter", "drift", "drift_params", "source"),
+    *("noise", "inflation", "drift_below", "sides", "degrees"),
+}
 """Fields that laws saved by earlier versions have not."""
+_OPTIONAL = {"noise", "drift_below", "degrees"}
+LEAST_DEGREES = 3.0
+"""Degrees of freedom above which the series for Student's quantiles holds."""
 _NODES = 61
 """Points that stand for a normal distribution: its evenly spaced quantiles."""
-_MOST_SPREADS = 241
-"""Points of a run's spread that are multiplied out with every draw."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,23 @@ class Uncertainty:
     scatter: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
     """log(measured / law) of the fitted runs, widened as far as new runs scatter more than fitted ones; empty where not
     known. 0.01 is 1 %."""
+    noise: float | None = None
+    """Standard deviation of one new run's log loss about the law, where that is known in place of `scatter`."""
     drift: float = 0.0
     """What the form itself gets wrong away from its runs: standard deviation of log loss, for each factor e of compute
-    outside the fitted range. Draws know nothing of it; backtests do."""
+    above the fitted range. Draws know nothing of it; backtests do."""
+    drift_below: float | None = None
+    """The same for each factor e below the fitted range; None where it is as above."""
     drift_params: float = 0.0
     """The same of log N_opt; as the budget is spent either way, of log D_opt too."""
+    sides: float = 0.0
+    """What the form gets wrong up the valley's sides: standard deviation of log loss, over the log loss in excess of
+    the optimum of the same compute."""
+    inflation: float = 1.0
+    """Factor on the distance of every draw's answer from the law's: how far earlier forecasts missed."""
+    degrees: float | None = None
+    """Degrees of freedom of Student's t, for intervals that are the law's answer give or take so many root mean square
+    distances of the draws' answers; None for intervals between percentiles of the draws."""
     source: str = ""
     """Where the draws come from and how they were made, for draws that are not the fit's own; else empty."""
 
@@ -61,10 +77,14 @@ class Uncertainty:
         scatter = np.asarray(self.scatter, dtype=np.float64)
         if scatter.ndim != 1 or not np.isfinite(scatter).all():
             raise InputError(f"scatter: expected finite numbers in one row; got {self.scatter!r}")
-        for name in ("drift", "drift_params"):
+        for name in ("drift", "drift_params", "sides", "inflation", "noise", "drift_below", "degrees"):
             value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise InputError(f"{name}: a finite number, at least 0; got {value!r}")
+        if self.degrees is not None and self.degrees <= LEAST_DEGREES:
+            raise InputError(f"degrees: more than {LEAST_DEGREES:g} degrees of freedom; got {self.degrees!r}")
         object.__setattr__(self, "draws", draws)
         object.__setattr__(self, "scatter", scatter)
         object.__setattr__(self, "names", tuple(self.names))
@@ -76,31 +96,14 @@ class Uncertainty:
     @property
     def knows_scatter(self) -> bool:
         """Whether the scatter of single runs is known."""
-        return self.scatter.size > 0
+        return self.noise is not None or self.scatter.size > 0
 
     @property
     def scatter_sd(self) -> float | None:
         """Standard deviation of the scatter, in log loss: 0.01 is 1 %; None where it is not known."""
+        if self.noise is not None:
+            return self.noise
         return float(np.std(self.scatter)) if self.knows_scatter else None
-
-    def of_new_run(
-        self, losses: NDArray[np.float64], level: float = 0.9, extrapolation: float = 0.0
-    ) -> tuple[float, float]:
-        """Return where the loss of one new run will lie: every draw's loss, off by every fitted run's residual.
-
-        The draws alone say how well the runs pin down the law, and one run scatters around it besides. Where
-        that scatter is not known, the interval is the law's own.
-
-        Args:
-            losses: The run's loss by each draw of the law, nats per token.
-            level: Share of the distribution inside.
-            extrapolation: How far outside the fitted range of compute the run is, in factors of e.
-        """
-        spread = widened(np.exp(self.scatter) if self.knows_scatter else np.ones(1), self.drift * extrapolation)
-        if len(spread) > _MOST_SPREADS:
-            spread = np.quantile(spread, (np.arange(_MOST_SPREADS) + 0.5) / _MOST_SPREADS)
-        low, high = np.quantile(np.multiply.outer(losses, spread), [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data. Draws are kept as float32: 1,000 draws of 5 constants take about 25 kB."""
@@ -114,8 +117,13 @@ class Uncertainty:
             "data_hash": self.data_hash,
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
             "scatter": [float(f"{value:.6g}") for value in self.scatter],
+            "noise": self.noise,
             "drift": self.drift,
+            "drift_below": self.drift_below,
             "drift_params": self.drift_params,
+            "sides": self.sides,
+            "inflation": self.inflation,
+            "degrees": self.degrees,
             "source": self.source,
         }
 
@@ -150,8 +158,13 @@ class Uncertainty:
                 data_hash=data["data_hash"],
                 intervals={k: (float(v[0]), float(v[1])) for k, v in data["intervals"].items()},
                 scatter=np.array(scatter, dtype=np.float64),
+                noise=data.get("noise"),
                 drift=data.get("drift", 0.0),
+                drift_below=data.get("drift_below"),
                 drift_params=data.get("drift_params", 0.0),
+                sides=data.get("sides", 0.0),
+                inflation=data.get("inflation", 1.0),
+                degrees=data.get("degrees"),
                 source=data.get("source", ""),
             )
         except InputError as error:
@@ -173,3 +186,22 @@ def widened(values: Any, log_sd: float) -> NDArray[np.float64]:
     normal = NormalDist()
     scores = np.array([normal.inv_cdf((i + 0.5) / _NODES) for i in range(_NODES)])
     return np.asarray(np.multiply.outer(values, np.exp(log_sd * scores)).ravel())
+
+
+def student_quantile(share: float, degrees: float) -> float:
+    """Return the quantile of Student's t, by its series in 1/degrees (Abramowitz and Stegun 1964, 26.7.5).
+
+    For 5 degrees of freedom and more it is right to 1e-3 at shares up to .995.
+
+    Args:
+        share: Of the distribution below, between 0 and 1.
+        degrees: Degrees of freedom.
+    """
+    x = NormalDist().inv_cdf(share)
+    terms = (
+        (x**3 + x) / 4,
+        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
+        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
+        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
+    )
+    return x + sum(term / degrees ** (i + 1) for i, term in enumerate(terms))

