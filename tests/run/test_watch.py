@@ -149,7 +149,7 @@ def test_a_clock_that_steps_back_or_is_no_number_costs_no_count(readings, second
             watch.look(plan)
         assert watch.meter.tokens_added == 10 * (i + 1)
     usage = watch.sync()
-    assert not watch.decision.stop and watch.goodput is None or 0 <= watch.goodput <= 1
+    assert (not watch.decision.stop and watch.goodput is None) or 0 <= watch.goodput <= 1
     assert 0 <= usage.seconds <= seconds and usage.tokens == 200
     state = watch.state_dict(lambda values: values)
     Meter(6 * N).load_state_dict(state["meter"])
