@@ -297,7 +297,7 @@ def test_odd_options_are_one_line(words, capsys, monkeypatch):
     assert err.startswith("scalestop: error: ") and err.count("\n") == 1 and len(err) < 1600
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full here")
 @pytest.mark.parametrize("words", [("plan", "--budget", "1e18 FLOPs"), ("laws", "list"), ()])
 def test_a_full_disk_under_the_output_is_one_line(words):
     with open("/dev/full", "w") as full:
