@@ -64,12 +64,16 @@ def write_whole(path: Path, text: str) -> Path:
     """Write a file that readers see whole or not at all; one that was there stays if that fails.
 
     Args:
-        path: The file. Missing folders are made.
+        path: The file. Missing folders are made. A device or a pipe, such as `/dev/stdout`, is written to as it is.
         text: What goes in.
 
     Raises:
         OSError: If it cannot be written, as on a full disk; no part of it is left.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        with path.open("w", encoding="utf-8") as file:  # of a folder, an error
+            file.write(text)
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.", suffix=".tmp")
     try:

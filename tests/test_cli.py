@@ -136,7 +136,7 @@ def test_train_stops_where_its_plan_said(tmp_path):
 
 def test_train_refuses_an_oversized_model_without_a_step(tmp_path):
     result = scalestop("train", "--budget", "2e10 FLOPs", "--model.num_params", "200000", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 3, result.stderr
     record = RunRecord.load(tmp_path / "runs" / "version_0" / "scalestop.json")
     assert record.stop_reason == "MODEL_OVERSIZED"
     assert record.usage["optimizer_steps"] == record.num_tokens == 0
@@ -168,3 +168,153 @@ def test_audit_shows_attention(capsys):
     code, out, _ = said(capsys, "audit", "--model.num_params", "50000")
     assert code == 0
     assert "charged by 6N" in out and "blocks.*" in out
+
+
+# ---- what nobody should have written, at every place where a file or a text is read
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory):
+    """A folder with what is no law, no record, no config, no checkpoint and no text."""
+    folder = tmp_path_factory.mktemp("bad")
+    contents = {
+        "binary": b"\xff\xfe\x00bad\x80",
+        "empty": b"",
+        "deep": b"[" * 100_000,
+        "objects": b'{"a":' * 100_000,
+        "null": b"null",
+        "long": b"1" * 5000,
+        "list": b"- 1\n- 2\n",
+        "half": b"a: [1, 2\n b: }",
+        "pickle": b"cos\nsystem\n(S'true'\ntR.",
+    }
+    for name, content in contents.items():
+        for suffix in (".json", ".yaml", ".csv"):
+            (folder / f"{name}{suffix}").write_bytes(content)
+    (folder / "folder.json").mkdir()
+    (folder / "broken.json").symlink_to(folder / "gone")
+    (folder / "run" / "checkpoints").mkdir(parents=True)
+    (folder / "run" / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
+    (folder / "ladder").mkdir()
+    (folder / "ladder" / "ladder.json").write_bytes(b"\xff")
+    return folder
+
+
+PLACES = {
+    "plan --law": ("plan", "--budget", "1e18 FLOPs", "--law"),
+    "laws show": ("laws", "show"),
+    "fit": ("fit",),
+    "fit --config": ("fit", "examples/stdlib_ladder_runs.csv", "--config"),
+    "ladder fit": ("ladder", "fit"),
+    "ladder --law": ("ladder", "--dry-run", "--law"),
+    "ladder --data": ("ladder", "--dry-run", "--flops_per_second", "1 GFLOP/s", "--data"),
+    "train --law": ("train", "--law"),
+    "train --resume": ("train", "--resume"),
+    "train --stop.records": ("train", "--stop.records"),
+    "plan --config": ("plan", "--config"),
+    "laws --config": ("laws", "--config"),
+    "ladder --config": ("ladder", "--dry-run", "--config"),
+    "train --config": ("train", "--budget", "nothing", "--config"),
+    "audit --config": ("audit", "--data.path", "no/such/text", "--config"),
+    "audit --data.path": ("audit", "--data.path"),
+}
+GIVEN = [
+    *(
+        "absent.json",
+        "folder.json",
+        "broken.json",
+        "binary.json",
+        "deep.json",
+        "objects.json",
+        "null.json",
+        "long.json",
+    ),
+    *("binary.yaml", "list.yaml", "half.yaml", "binary.csv", "deep.csv", "empty.csv", "pickle.json", "run", "ladder"),
+    *("/dev/null", "~nobody-at-all", "~nobody-at-all/x.json", "a" * 300, "b/" + "a" * 300, "zero\0byte"),
+]
+TEXT_IS_TEXT = {"ladder --data", "audit --data.path"}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_bad_file_is_one_line_at_every_place(place, bad_files, capsys, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    for given in GIVEN:
+        path = bad_files / given if (bad_files / given.split("\0")[0][:50]).exists() else given
+        if place in TEXT_IS_TEXT and Path(str(path)[:200]).exists() and given != "/dev/null":
+            continue  # any file is a text
+        code, _, err = said(capsys, *PLACES[place], str(path))
+        assert code == 2, (place, given)
+        assert err.startswith("scalestop: error: ") and err.count("\n") == 1, (place, given, err)
+        assert 30 < len(err) < 1600 and "Traceback" not in err, (place, given, err)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan", "--budget", "1e18", "--mfu", "9" * 400),
+        ("plan", "--budget", "1e18", "--tolerance", "9" * 400),
+        ("plan", "--budget", "1e18 FLOPs " * 500),
+        ("plan", "--budget", "1e18", "--params", "9" * 5000),
+        ("ladder", "--dry-run", "--spread", "1e308"),
+        ("ladder", "--dry-run", "--lr_power", "1e9"),
+        ("ladder", "--dry-run", "--budget_ratio", "1e300"),
+        ("ladder", "--dry-run", "--num_budgets", "100000"),
+        ("ladder", "--dry-run", "--flops_per_second", "0"),
+        ("ladder", "--dry-run", "--threads", "0"),
+        ("ladder", "--dry-run", "--model", "os.path"),
+        ("ladder", "--dry-run", "--data", "os.path"),
+        ("ladder", "--dry-run", "--model", "{class_path: 5}"),
+        ("ladder", "--dry-run", "--seeds", "[]"),
+        ("ladder", "--dry-run", "--warmup", "nan"),
+        ("train", "--seed", "-1"),
+        ("train", "--seed", "1099511627776"),
+        ("train", "--data.context", "0"),
+        ("train", "--model.vocab_size", "3"),
+        ("train", "--trainer.max_epochs", "{a: ["),
+        ("train", "--trainer.devices", "0"),
+        ("train", "--trainer.nope", "1"),
+        ("train", "--stop.flops_per_token", "7N"),
+        ("train", "--stop.count_tokens", "3"),
+        ("train", "--out", "zero\0byte"),
+        ("fit", "examples/stdlib_ladder_runs.csv", "--seed", "-1"),
+        ("fit", "examples/stdlib_ladder_runs.csv", "--plot", "fit.xyz"),
+        ("fit", "examples/stdlib_ladder_runs.csv", "--plot", "tests"),
+        ("fit", "examples/stdlib_ladder_runs.csv", "--out", "tests"),
+        ("fit", "examples/stdlib_ladder_runs.csv", "--out", "zero\0byte"),
+        ("fit", "examples/stdlib_ladder_runs.csv", "--out", "~nobody-at-all/law.json"),
+        ("fit", "examples/stdlib_ladder_runs.csv", "--bootstrap", "20", "--out", "/dev/null/law.json"),
+        ("fit", "examples/stdlib_ladder_runs.csv", "--bootstrap", "20", "--plot", "/dev/null/fit.png"),
+        ("\0",),
+        ("x" * 5000,),
+    ],
+    ids=lambda words: " ".join(words)[:60].replace("\0", "0"),
+)
+def test_odd_options_are_one_line(words, capsys, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.chdir(ROOT)
+    code, _, err = said(capsys, *words)
+    assert code == 2
+    assert err.startswith("scalestop: error: ") and err.count("\n") == 1 and len(err) < 1600
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [("plan", "--budget", "1e18 FLOPs"), ("laws", "list"), ()])
+def test_a_full_disk_under_the_output_is_one_line(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "scalestop.cli", *words],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "scalestop: error: No space left on device\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    script = f"{sys.executable} -m scalestop.cli laws list --json | head -c 10"
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0 and done.stderr == ""

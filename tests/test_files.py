@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scalestop import get_law
 from scalestop.errors import InputError, shown
 from scalestop.files import as_path, disk_trouble, parse_json, read_json, write_whole
 
@@ -105,3 +106,22 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
 def test_trouble_with_the_disk_is_told_from_other_trouble(error, text):
     found = disk_trouble(error)
     assert (found is None) == (text is None) and (found or "").startswith(text or "")
+
+
+def test_what_is_no_file_stays_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    end = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(tmp_path / "pipe", "law")
+    assert os.read(end, 10) == b"law" and (tmp_path / "pipe").is_fifo()
+    os.close(end)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_whole(tmp_path / "folder", "law")
+    assert os.listdir(tmp_path / "folder") == [] and sorted(os.listdir(tmp_path)) == ["folder", "pipe"]
+
+
+def test_a_law_saved_to_a_link_is_saved_where_it_leads(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    law = get_law("besiroglu")
+    assert law.save(tmp_path / "link.json") == tmp_path / "link.json"
+    assert (tmp_path / "link.json").is_symlink() and get_law(tmp_path / "real.json") == law

@@ -5,7 +5,8 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,17 +106,26 @@ class KeepOptions(Callback):
             self._write()
 
 
-def keep_metrics(folder: Path) -> None:
-    """Keep a copy of what a run has logged: Lightning's CSVLogger deletes it when it goes on in the same folder.
+@contextmanager
+def log_kept(folder: Path) -> Iterator[None]:
+    """Keep what a run has logged while it goes on: Lightning's CSVLogger deletes the file of the folder it is given.
+
+    A copy stays beside it, `metrics-1.csv` and so on; it takes the file's place again if the block fails before
+    anything new was logged.
 
     Args:
         folder: The run's.
     """
     metrics, number = folder / "metrics.csv", 1
     if not metrics.is_file():
+        yield
         return
-    while (kept := folder / f"metrics-{number}.csv").exists():
-        if filecmp.cmp(kept, metrics, shallow=False):
-            return
+    while (kept := folder / f"metrics-{number}.csv").exists() and not filecmp.cmp(kept, metrics, shallow=False):
         number += 1
     shutil.copy2(metrics, kept)
+    try:
+        yield
+    except BaseException:
+        if not metrics.exists():
+            shutil.copy2(kept, metrics)
+        raise

@@ -105,7 +105,7 @@ def _data(given: Any) -> dict[str, Any]:
     if not isinstance(given, str):
         return _class(given)
     path = as_path(given, "data")
-    if os.path.exists(path):  # of a name too long, Path.exists raises
+    if os.path.isfile(path) or os.path.isdir(path):  # of a name too long, Path's own methods raise
         return {"class_path": TEXT_DATA, "init_args": {"path": str(path.resolve())}}
     if "/" in given or "." not in given:
         raise InputError(

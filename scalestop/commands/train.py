@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
 
 from scalestop.commands._parser import build, new_parser, one_line, parse
-from scalestop.commands._resume import KeepOptions, Resumed, find, keep_metrics, keep_options
+from scalestop.commands._resume import KeepOptions, Resumed, find, keep_options, log_kept
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.lab.data import TextData, batch_size_for
 from scalestop.lab.dims import dims_below
@@ -89,9 +89,8 @@ def run(words: Sequence[str]) -> int:
             ],
         )
     )
-    if resumed is not None:
-        keep_metrics(folder)
-    _fit(trainer, built, None if resumed is None else resumed.checkpoint)
+    with log_kept(folder):
+        _fit(trainer, built, None if resumed is None else resumed.checkpoint)
     print(f"record      {callback.record_path}")
     if callback.checkpoint_path:
         print(f"checkpoint  {callback.checkpoint_path}")

@@ -218,7 +218,9 @@ class ScalingLaw(ABC):
         Raises:
             OSError: If it cannot be written; a file that was there stays.
         """
-        return write_whole(Path(path), json.dumps(self.to_dict(), indent=2) + "\n")
+        path = Path(path)
+        write_whole(path.resolve(), json.dumps(self.to_dict(), indent=2) + "\n")  # a link stays one
+        return path
 
 
 def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]], *, where: str = "law") -> ScalingLaw:

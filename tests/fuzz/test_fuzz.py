@@ -47,7 +47,8 @@ LAWS = [get_law(name).to_dict() for name in list_laws()]
 RECORD = RunRecord(10**6, 2 * 10**7, 12 * 10**13, 3.1, "COMPUTE_OPTIMAL", "besiroglu", "1e14 FLOPs",
                    curve=((10, 4.0), (20, 3.5)), seed=1, run="a", plan={"stop_step": 3}).to_dict()  # fmt: skip
 ROW = {"params": 1e6, "tokens": 2e7, "loss": 3.0, "flops": 1.2e14, "unique_tokens": 1e7, "run": "a", "seed": 0,
-       "weight": 1.0, "n_counts": "total", "lr_decayed": True, "held_out": False, "curve": [[1e6, 4.0], [2e6, 3.9]]}  # fmt: skip
+       "weight": 1.0, "n_counts": "total", "lr_decayed": True, "held_out": False,
+       "curve": [[1e6, 4.0], [2e6, 3.9]]}  # fmt: skip
 LADDER = {"target": "1e12 FLOPs", "budgets": ["1e9", "3e9"], "num_sizes": 2, "seeds": [1], "lr_factors": [],
           "flops_per_second": "1 GFLOP/s", "trainer": {"devices": 1}, "model_args": None, "valley": None,
           "held_out": ["9e9"], "spread": 2.0, "steps": None, "share": 0.1, "num_budgets": 2, "context": 128,
@@ -212,13 +213,10 @@ json_texts = st.one_of(
     st.integers(1, 3).map(lambda n: "[" * 10**n * 20 + "]" * 10**n * 20),
     st.sampled_from(["", "null", "[]", "{}", "1" * 5000, "NaN", '{"a":' * 3000, '"' + "x" * 200_000 + '"']),
 )
-csv_texts = st.lists(
-    st.lists(
-        st.one_of(st.sampled_from(["1e6", "3", "abc", "", '"', "9" * 400, "nan", "-1", "1 2", "\r", "\x1c"]), st.text(max_size=3)),
-        max_size=5,
-    ).map(",".join),
-    max_size=4,
-).map(lambda lines: "\n".join(["params,tokens,loss,seed,curve", *lines]))  # fmt: skip
+cells = st.sampled_from(["1e6", "3", "abc", "", '"', "9" * 400, "nan", "-1", "1 2", "\r", "\x1c"]) | st.text(max_size=3)
+csv_texts = st.lists(st.lists(cells, max_size=5).map(",".join), max_size=4).map(
+    lambda lines: "\n".join(["params,tokens,loss,seed,curve", *lines])
+)
 contents = st.one_of(json_texts, csv_texts).map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(
     max_size=30
 )

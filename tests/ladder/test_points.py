@@ -103,9 +103,9 @@ def test_state_that_is_no_data_is_told_at_once_and_the_rung_still_ends(tmp_path,
 
 
 def test_a_trunk_whose_state_is_no_data_is_refused(tmp_path):
-    ladder = ladder_of(tmp_path, num_sizes=1, trunk=True, steps=60, budgets=["1e8", "1.3e8"],
-                       model=path_of(SavesObjects), model_args={name: name for name in ("width", "depth", "num_heads",
-                                                                                        "lr", "warmup", "decay")})  # fmt: skip
+    options = {"trunk": True, "steps": 60, "num_sizes": 1, "budgets": ["1e8", "1.3e8"]}
+    taken = {name: name for name in ("width", "depth", "num_heads", "lr", "warmup", "decay")}
+    ladder = ladder_of(tmp_path, model=path_of(SavesObjects), model_args=taken, **options)
     trunk = next(rung for rung in ladder.rungs if rung.kind == "trunk")
     with pytest.raises(InputError, match=r"^trunk: branches cannot leave .* leave trunk out"):
         train_rung(ladder, trunk)
@@ -116,7 +116,6 @@ def test_a_resumed_rung_loads_only_data(tmp_path, monkeypatch):
     """Lightning is told so: the file may change between the look at it and the load."""
     monkeypatch.setenv("LADDER_NOTES", str(tmp_path / "broken"))
     ladder = ladder_of(tmp_path, num_sizes=1, budgets=["1e8"], model=path_of(Breaks), checkpoint_seconds=1e-9)
-    (rung,) = ladder.rungs
     work(ladder)
     asked = []
     plain = torch.load
