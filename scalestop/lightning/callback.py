@@ -27,6 +27,7 @@ from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
 from scalestop.lightning import trainer as _trainer
 from scalestop.lightning.host import TrainerHost
+from scalestop.lightning.save_sums import SaveSums
 from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.choice import AUTO, LawLike
 from scalestop.planning.planned import Plan
@@ -171,6 +172,7 @@ class StoppingCallback:
         self._feed: BatchFeed | None = None
         self._host: TrainerHost | None = None
         self._live: LiveRun | None = None
+        self._save_sums = SaveSums("")
 
     # ---- what users read
 
@@ -251,6 +253,7 @@ class StoppingCallback:
             self._state = self._new_state(trainer, cost)
         counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
         self._feed = BatchFeed(self._state.watch, self._state.steps, counter, _trainer.counts_here(trainer))
+        self._save_sums = SaveSums(trainer.strategy.broadcast(uuid.uuid4().hex))
         self._take_up_state()
 
     def _new_state(self, trainer: Any, cost: FlopsPerToken) -> RunState:
@@ -363,6 +366,10 @@ class StoppingCallback:
         record = self._state.record(self._live.plan, decision, loss, name, seed=seed, final_rate=rate)
         self._reporter.record(record)
 
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Leave nothing in the process group's store."""
+        self._save_sums.close()
+
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
@@ -372,7 +379,7 @@ class StoppingCallback:
         trainer = self._trainer() if self._trainer is not None else None
         if trainer is not None and _trainer.batch_is_done(trainer):
             self._feed.catch_up()  # some other callback saves before this one's turn
-        return self._state.state_dict(_trainer.sum_at_save)
+        return self._state.state_dict(self._save_sums)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep saved counts until the model's size is known; a checkpoint loaded for testing leaves them alone."""

@@ -53,7 +53,7 @@ class RunState:
             sum_at_save: How ranks add up their counts when nobody knows whether all of them save.
         """
         # the ranks' own counts differ: the key is of what they all share, at this moment alone
-        key = f"scalestop/{self.run}/{self.name}/{self.watch.batches}/{self.watch.reductions}"
+        key = f"{self.name}/{self.watch.moment}"
         return {
             **self.watch.state_dict(lambda values: sum_at_save(key, values)),
             "run": self.run,
