@@ -39,21 +39,44 @@ class Usage:
         return Usage(**{name: getattr(self, name) - getattr(start, name) for name in self.__dataclass_fields__})
 
 
-_SUMMED = ("tokens", "tokens_non_padding", "tokens_in_loss", "samples", "validation_tokens", "nanoseconds")
+_SUMMED = (
+    "tokens",
+    "tokens_non_padding",
+    "tokens_in_loss",
+    "samples",
+    "validation_tokens",
+    "flops",
+    "validation_flops",
+    "nanoseconds",
+)
 """The counters that ranks add up; optimizer steps are the same on each."""
 
-_SECOND = 10**9
-"""Nanoseconds."""
+_LIMB = 40
+"""Bits of a number's low part in a reduction, whose sums have to fit 64: 2^23 ranks may add theirs, and the high parts
+leave room for counts of 2^80 over 16,384 ranks. FLOPs between two reductions pass 2^63, as do nanoseconds in a month
+of so many ranks."""
 
 Reduce = Callable[[Sequence[int]], Sequence[int]]
-"""Sums a list of ints element by element over the data-parallel ranks."""
+"""Sums a list of ints element by element over the data-parallel ranks; 64 bits are enough for each."""
+
+
+def _split(values: Sequence[int]) -> list[int]:
+    """Return the low parts of some counts, then their high ones: sums of either fit 64 bits."""
+    mask = (1 << _LIMB) - 1
+    return [*(value & mask for value in values), *(value >> _LIMB for value in values)]
+
+
+def _join(parts: Sequence[int]) -> list[int]:
+    half = len(parts) // 2
+    return [low + (high << _LIMB) for low, high in zip(parts[:half], parts[half:], strict=True)]
 
 
 class Meter:
     """Adds up what was processed, exactly, on one rank or many.
 
     Each rank adds its own batches; `sync` folds what the ranks have added since the last one into the global totals.
-    A run on one rank needs no `sync`: with `world_size` 1, `usage` is exact at every moment.
+    A run on one rank needs no `sync`: with `world_size` 1, `usage` is exact at every moment. What is added is charged
+    at the price of that moment; `reprice` changes it for what comes later.
 
     Args:
         flops_per_token: Training FLOPs per processed token, forward and backward; 6·N by the laws' convention.
@@ -79,7 +102,8 @@ class Meter:
         self.forward_flops_per_token = forward_flops_per_token or flops_per_token // 3
         self.count_validation = count_validation
         self.world_size = world_size
-        self._totals: dict[str, int] = dict.fromkeys((*_SUMMED, "flops", "validation_flops", "wall_nanoseconds"), 0)
+        self._mean_price = flops_per_token
+        self._totals: dict[str, int] = dict.fromkeys((*_SUMMED, "wall_nanoseconds"), 0)
         self._pending: dict[str, int] = dict.fromkeys(_SUMMED, 0)
         self._optimizer_steps = 0
         self.tokens_added = 0
@@ -91,6 +115,24 @@ class Meter:
         self._longest_here = 0
         self._longest_seconds = 0.0
         self._longest_step = 0
+
+    def reprice(self, flops_per_token: int, forward_flops_per_token: int | None = None) -> None:
+        """Charge another price from here on; what was added before keeps its own.
+
+        Args:
+            flops_per_token: Training FLOPs per processed token.
+            forward_flops_per_token: FLOPs of a validation token; a third of the above if None.
+        """
+        self.flops_per_token = flops_per_token
+        self.forward_flops_per_token = forward_flops_per_token or flops_per_token // 3
+
+    @property
+    def price(self) -> int:
+        """FLOPs per token that steps to come are expected to cost: over several ranks their mean as of the last `sync`.
+
+        A price that each rank measured on batches of its own differs; whatever ranks must decide alike rests on this.
+        """
+        return self.flops_per_token if self.world_size == 1 else self._mean_price
 
     def add(self, tokens: int, non_padding: int | None = None, in_loss: int | None = None, samples: int = 0) -> None:
         """Count a training batch that this rank processed.
@@ -110,6 +152,7 @@ class Meter:
         pending["tokens_non_padding"] += non_padding
         pending["tokens_in_loss"] += non_padding if in_loss is None else in_loss
         pending["samples"] += samples
+        pending["flops"] += tokens * self.flops_per_token
         self.tokens_added += tokens
         self._since_step += tokens
 
@@ -120,7 +163,11 @@ class Meter:
 
     def add_validation(self, tokens: int) -> None:
         """Count a validation batch: forward only."""
+        flops = tokens * self.forward_flops_per_token
         self._pending["validation_tokens"] += tokens
+        self._pending["validation_flops"] += flops
+        if self.count_validation:
+            self._pending["flops"] += flops
 
     def add_seconds(self, seconds: float) -> None:
         """Count wall time that this rank spent."""
@@ -158,7 +205,7 @@ class Meter:
             tokens=tokens,
             tokens_non_padding=tokens,
             tokens_in_loss=tokens,
-            flops=tokens * self.flops_per_token,
+            flops=tokens * self.price,
             optimizer_steps=1,
             seconds=nanoseconds / self.world_size / 1e9,
             device_seconds=nanoseconds / 1e9,
@@ -170,23 +217,17 @@ class Meter:
         Args:
             reduce: Sums a list of ints over the ranks.
         """
-        # times go in two parts: 30 days of 16,384 ranks in nanoseconds do not fit the 64 bits that a reduction has
-        times = (*divmod(self._pending["nanoseconds"], _SECOND), *divmod(self._longest_here, _SECOND))
-        payload = [*(self._pending[name] for name in _SUMMED[:-1]), self.largest_step_tokens, *times]
-        *sums, self._largest_step, seconds, rest, longest, longest_rest = (int(value) for value in reduce(payload))
-        self._longest_step = longest * _SECOND + longest_rest
-        self._fold(dict(zip(_SUMMED, [*sums, seconds * _SECOND + rest], strict=True)))
+        mine = [*self._pending.values(), self.largest_step_tokens, self._longest_here, self.flops_per_token]
+        sums = _join([int(value) for value in reduce(_split(mine))])
+        *added, self._largest_step, self._longest_step, prices = sums
+        self._mean_price = -(-prices // self.world_size)
+        self._fold(dict(zip(self._pending, added, strict=True)))
 
     def _fold(self, added: dict[str, int]) -> None:
         for name, value in added.items():
             self._totals[name] += value
             self._pending[name] = 0
         self._totals["wall_nanoseconds"] += added["nanoseconds"] // self.world_size
-        validation = self.forward_flops_per_token * added["validation_tokens"]
-        self._totals["validation_flops"] += validation
-        self._totals["flops"] += self.flops_per_token * added["tokens"]
-        if self.count_validation:
-            self._totals["flops"] += validation
 
     @property
     def usage(self) -> Usage:
@@ -221,12 +262,9 @@ class Meter:
         """
         added = self.pending if pending is None else pending
         totals = dict(self._totals)
-        validation = self.forward_flops_per_token * added["validation_tokens"]
         for name in _SUMMED:
             totals[name] += added[name]
         totals["wall_nanoseconds"] += added["nanoseconds"] // self.world_size
-        totals["validation_flops"] += validation
-        totals["flops"] += self.flops_per_token * added["tokens"] + (validation if self.count_validation else 0)
         largest = max(self.largest_step_tokens, self._largest_step)
         return {**totals, "optimizer_steps": self._optimizer_steps, "largest_step": largest}
 

@@ -9,6 +9,7 @@ from typing import Any
 from scalestop.accounting.flops import FlopsPerToken, flops_per_token
 from scalestop.accounting.params import ParamCount, count_params
 from scalestop.accounting.tokens import CountTokens
+from scalestop.errors import InputError
 
 
 @dataclass
@@ -33,6 +34,23 @@ class Sizing:
         if self.params is None:
             self.params = count_params(module, active_experts=self.active_experts)
         return self.params
+
+    def recount(self, module: Any) -> bool:
+        """Count again, as other parameters may train by now; whether that changes anything.
+
+        A module that has been sharded since it was first counted cannot be counted, and keeps its count.
+        """
+        before = self.params
+        if before is None:
+            return False
+        try:
+            found = count_params(module, active_experts=self.active_experts)
+        except InputError:
+            return False
+        if found.total != before.total or found == before:
+            return False
+        self.params = found
+        return True
 
     @property
     def needs_batch(self) -> bool:

@@ -23,10 +23,12 @@ from scalestop.accounting.tokens import (
     check_count_tokens,
     is_encoder_decoder,
 )
+from scalestop.accounting.trainable import TrainableSet
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
 from scalestop.lightning import trainer as _trainer
 from scalestop.lightning.host import TrainerHost
+from scalestop.lightning.save_sums import SaveSums
 from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.choice import AUTO, LawLike
 from scalestop.planning.planned import Plan
@@ -171,6 +173,8 @@ class StoppingCallback:
         self._feed: BatchFeed | None = None
         self._host: TrainerHost | None = None
         self._live: LiveRun | None = None
+        self._trainable: TrainableSet | None = None
+        self._save_sums = SaveSums("")
 
     # ---- what users read
 
@@ -243,6 +247,7 @@ class StoppingCallback:
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Find N and set up the counters; a model built in `configure_model` exists only now."""
         params = self._sizing.count(pl_module)
+        self._sizing.recount(pl_module)  # other callbacks freeze in `setup`
         if self._state is None:
             is_text = params.embedding > 0
             self._settled = self._aims.settle(self._sizing.num_params or params.total, is_text)
@@ -251,6 +256,7 @@ class StoppingCallback:
             self._state = self._new_state(trainer, cost)
         counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
         self._feed = BatchFeed(self._state.watch, self._state.steps, counter, _trainer.counts_here(trainer))
+        self._save_sums = SaveSums(trainer.strategy.broadcast(uuid.uuid4().hex))
         self._take_up_state()
 
     def _new_state(self, trainer: Any, cost: FlopsPerToken) -> RunState:
@@ -282,6 +288,10 @@ class StoppingCallback:
         if self._anneal and host.schedules.begin_branch(live.plan, self.usage):
             self._state.run = trainer.strategy.broadcast(uuid.uuid4().hex)  # a run of its own from here on
         self._state.steps.attach(trainer.optimizers, lambda: trainer.global_step)
+        self._trainable = TrainableSet(pl_module)
+        if self._sizing.recount(pl_module):  # and others when training starts
+            self._state.reprice(self._sizing.price(pl_module, self._settled.convention))
+            live.plan = self._state.planner.plan()
         live.start()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -314,9 +324,30 @@ class StoppingCallback:
         assert self._feed is not None and self._live is not None
         if _trainer.fetches_itself(trainer):
             self._take(trainer, pl_module, batch)
+        if self._trainable is not None and self._trainable.changed():
+            self._price_anew(pl_module, batch)
         due = self._feed.add_trained()
         if due is not None:
             self._live.step(due)
+
+    def _price_anew(self, pl_module: Any, batch: Any) -> None:
+        """Find what a token costs now that other parameters train."""
+        assert self._live is not None and self._state is not None
+        before, changed = self._sizing.cost, self._sizing.recount(pl_module)
+        if not changed and not self._sizing.needs_batch:
+            return
+        try:
+            cost = self._sizing.price(pl_module, self._settled.convention, batch)
+        except InputError as error:
+            self._reporter.warn(f"other parameters train by now, and what a token costs is not known: {error}")
+            return
+        if before is None or cost.model != before.model:
+            self._state.reprice(cost)
+            params, step = self._sizing.params, self._state.watch.meter.optimizer_steps + 1
+            trains = f" ({params.trainable:,} of {params.total:,})" if params is not None else ""
+            self._live.note_price(
+                f"other parameters train from step {step:,} on{trains}: a token costs {cost.model:,} FLOPs"
+            )
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -363,6 +394,10 @@ class StoppingCallback:
         record = self._state.record(self._live.plan, decision, loss, name, seed=seed, final_rate=rate)
         self._reporter.record(record)
 
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Leave nothing in the process group's store."""
+        self._save_sums.close()
+
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
@@ -372,7 +407,7 @@ class StoppingCallback:
         trainer = self._trainer() if self._trainer is not None else None
         if trainer is not None and _trainer.batch_is_done(trainer):
             self._feed.catch_up()  # some other callback saves before this one's turn
-        return self._state.state_dict(_trainer.sum_at_save)
+        return self._state.state_dict(self._save_sums)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep saved counts until the model's size is known; a checkpoint loaded for testing leaves them alone."""

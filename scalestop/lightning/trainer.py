@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,36 +51,6 @@ def sum_over_ranks(trainer: Any, values: Sequence[int]) -> list[int]:
     tensor = torch.tensor(list(values), dtype=torch.int64, device=trainer.strategy.root_device)
     dist.all_reduce(tensor)
     return [int(value) for value in tensor.tolist()]
-
-
-_SAVE_TOGETHER_SECONDS = 20.0
-"""How long a rank that saves waits for the others' counts before it saves an estimate."""
-
-
-def sum_at_save(key: str, values: Sequence[int], timeout: float | None = None) -> list[int] | None:
-    """Add up ints over all ranks without a collective, through the store the process group was made with.
-
-    At checkpoint time there is no telling whether all ranks save or one alone; a collective would hang in the second
-    case. Each rank posts its own numbers and waits a while for the others'.
-
-    Args:
-        key: The same on every rank for the same moment, and never used for another one.
-        values: This rank's numbers.
-        timeout: Seconds to wait for the others; some 20 if None.
-
-    Returns:
-        The sums, or None if some rank did not post in time.
-    """
-    try:
-        store = dist.distributed_c10d._get_default_store()
-        mine = dist.get_rank()
-        store.set(f"{key}/{mine}", ",".join(map(str, values)))
-        others = [f"{key}/{rank}" for rank in range(dist.get_world_size()) if rank != mine]
-        store.wait(others, timedelta(seconds=_SAVE_TOGETHER_SECONDS if timeout is None else timeout))
-        rows = [list(values), *([int(x) for x in store.get(other).decode().split(",")] for other in others)]
-    except (RuntimeError, ValueError):
-        return None
-    return [sum(column) for column in zip(*rows, strict=True)]
 
 
 def logging_step(trainer: Any) -> int:

@@ -64,6 +64,7 @@ class BatchFeed:
         Raises:
             InputError: If it cannot be read, and is to be paid for.
         """
+        self._watch.validation_batches += 1
         if not self._counts_here:
             return
         meter = self._watch.meter

@@ -69,6 +69,16 @@ class LiveRun:
         if plan.too_large and plan.rule.oversized == "warn":
             self._reporter.warn(f"N is {plan.size_ratio:.2f} N_opt; training on, as oversized='warn' asks")
 
+    def note_price(self, line: str) -> None:
+        """Take up that tokens cost another price by now.
+
+        Args:
+            line: What to say of it.
+        """
+        self._reporter.say(line)
+        if self._watch.meter.world_size == 1:  # over several ranks the plan follows at the next common look
+            self._watch.look_at_next_step()
+
     # ---- after an optimizer step
 
     def step(self, due: bool) -> None:
@@ -93,6 +103,10 @@ class LiveRun:
     def look(self) -> None:
         """Decide, hold the plan against what was seen, and end the run where it is time."""
         decision = self._watch.look(self.plan, self._waiting_for())
+        price = self._watch.meter.price  # the same on every rank by now, as the plan has to be
+        if price != self.plan.flops_per_token:
+            self.plan = self._planner.reprice(self.plan, price)
+            decision = self._watch.look(self.plan, self._waiting_for())
         self._state.steps.see_rate(self._host.learning_rate())
         if not decision.stop:
             self._correct_plan()

@@ -43,6 +43,18 @@ class RunPlanner:
         tokens = tokens_per_step or self.aims.tokens_per_step
         return self.aims.plan(self.num_params, tokens, self.flops_per_token, speed or live)
 
+    def reprice(self, plan: Plan, flops_per_token: int) -> Plan:
+        """Return the plan at another price of a token; one that is under way keeps its limits and its optimum.
+
+        Args:
+            plan: The plan so far.
+            flops_per_token: What a token costs from here on.
+        """
+        self.flops_per_token = flops_per_token
+        if self.checked:
+            return replace(plan, flops_per_token=flops_per_token)
+        return replace(self.plan(plan.tokens_per_step, plan.speed), warnings=plan.warnings)
+
     def correct(self, plan: Plan, taken: Usage) -> tuple[Plan, list[str]]:
         """Hold the plan's tokens per step against the first steps that were really taken.
 

@@ -41,10 +41,9 @@ class RunState:
     """Validation loss against tokens."""
 
     def reprice(self, cost: FlopsPerToken) -> None:
-        """Charge another price for tokens, before any is counted in this job."""
-        meter = self.watch.meter
-        meter.flops_per_token = self.planner.flops_per_token = cost.model
-        meter.forward_flops_per_token = cost.forward or cost.model // 3
+        """Charge another price for the tokens to come."""
+        self.planner.flops_per_token = cost.model
+        self.watch.meter.reprice(cost.model, cost.forward)
 
     def state_dict(self, sum_at_save: SumAtSave) -> dict[str, Any]:
         """Return the run as it is now, counts global over ranks: plain data, so that weights_only loading takes it.
@@ -53,7 +52,7 @@ class RunState:
             sum_at_save: How ranks add up their counts when nobody knows whether all of them save.
         """
         # the ranks' own counts differ: the key is of what they all share, at this moment alone
-        key = f"scalestop/{self.run}/{self.name}/{self.watch.batches}/{self.watch.reductions}"
+        key = f"{self.name}/{self.watch.moment}"
         return {
             **self.watch.state_dict(lambda values: sum_at_save(key, values)),
             "run": self.run,
@@ -74,8 +73,12 @@ class RunState:
             lines.append(
                 "the checkpoint was saved by one rank alone: its counts since the last reduction are estimates"
             )
-        for name, now in self._fingerprint().items():
-            before = state["fingerprint"].get(name)
+        mine, saved = self._fingerprint(), state["fingerprint"]
+        trainable = mine.pop("trainable")
+        if saved.get("trainable", trainable) != trainable:
+            mine.pop("flops_per_token")  # a run may freeze and free parameters on its way, and resume as it began
+        for name, now in mine.items():
+            before = saved.get(name)
             if before != now:
                 lines.append(f"{name} was {before!r} when this run was saved and is {now!r}; counts go on from there")
         return lines
@@ -89,6 +92,7 @@ class RunState:
             "law": law_fingerprint(aims.settled_law) if aims.settled_law is not None else None,
             "flops_per_token": self.sizing.cost.model if self.sizing.cost else None,
             "token_rule": self.sizing.token_rule,
+            "trainable": self.sizing.params.trainable if self.sizing.params else None,
         }
 
     def record(

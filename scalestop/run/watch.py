@@ -72,6 +72,8 @@ class RunWatch:
         """Collective reductions so far."""
         self.batches = 0
         """Batches so far; the same on every rank, whichever of them count."""
+        self.validation_batches = 0
+        """Batches of validation so far; the same on every rank, whichever of them count."""
         self.late_by: int | None = None
         """Most steps by which the stop may have come late, because one grew past twice the largest known at the last
         look; None if none did, and then the stop is on the exact step."""
@@ -269,6 +271,11 @@ class RunWatch:
         return min(1.0, self._busy / wall) if wall > 0 and self._busy > 0 else None
 
     # ---- state
+
+    @property
+    def moment(self) -> str:
+        """Name of this moment of the run, the same on every rank; another one as soon as a count changes."""
+        return f"{self.batches}/{self.validation_batches}/{self.reductions}"
 
     def state_dict(self, sum_over_ranks: Callable[[list[int]], list[int] | None]) -> dict[str, Any]:
         """Return the global counts as plain data.

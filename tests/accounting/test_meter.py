@@ -246,6 +246,8 @@ def test_over_ranks_what_is_not_reduced_is_pending():
         "tokens_in_loss": 10,
         "samples": 3,
         "validation_tokens": 6,
+        "flops": 30 * COST,
+        "validation_flops": 6 * COST // 3,
         "nanoseconds": 1_500_000_000,
     }
     together(meters)
@@ -301,6 +303,68 @@ def test_a_resumed_meter_goes_on_and_knows_the_largest_step():
         assert (meter.largest_step_tokens, meter.largest_step.tokens) == (16, 31)
     together(meters)
     assert meters[0].largest_step.tokens == 32
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_each_token_is_charged_at_the_price_of_its_time(counted):
+    """10 tokens at 60 and 5 at 90; 3 of validation at 20 and 4 at 31. One rank and two, reduced or saved, agree."""
+    one = Meter(60, count_validation=counted)
+    two = [Meter(60, count_validation=counted, world_size=2) for _ in range(2)]
+    for meter in (one, *two):
+        meter.add(10)
+        meter.add_validation(3)
+        meter.reprice(90, 31)
+        meter.add(5)
+        meter.add_validation(4)
+        meter.step()
+    validation = 3 * 20 + 4 * 31
+    flops = 10 * 60 + 5 * 90 + (validation if counted else 0)
+    assert (one.usage.flops, one.usage.validation_flops) == (flops, validation)
+    assert one.state_dict()["flops"] == flops
+    both = {name: 2 * value for name, value in two[0].pending.items()}
+    saved = two[0].state_dict(both)
+    assert (saved["flops"], saved["validation_flops"]) == (2 * flops, 2 * validation)
+    together(two)
+    assert (two[1].usage.flops, two[1].usage.validation_flops) == (2 * flops, 2 * validation)
+    assert (one.price, one.largest_step.flops) == (90, 15 * 90)
+
+
+def test_ranks_that_measured_their_price_count_each_its_own_and_expect_their_mean():
+    """100 tokens at 60 and 10 at 71. What follows is decided alike: by 66, the mean rounded up."""
+    meters = [Meter(60, world_size=2), Meter(71, world_size=2)]
+    meters[0].add(100)
+    meters[1].add(10)
+    for meter in meters:
+        meter.step()
+    together(meters)
+    for meter in meters:
+        assert meter.usage.flops == 100 * 60 + 10 * 71
+        assert (meter.price, meter.largest_step.flops) == (66, 110 * 66)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "cost", "seconds"),
+    [(10**9, 6 * 10**13, 0.0), (2**62, 6, 0.0), (1, 6, 30 * 86_400.0), (2**30, 2**49, 365 * 86_400.0)],
+)
+def test_a_reduction_of_16384_ranks_fits_64_bits(tokens, cost, seconds):
+    """A month in nanoseconds and the FLOPs of a rank each pass 2^63 in sum; their parts do not."""
+    world = 16_384
+    meter = Meter(cost, world_size=world)
+    meter.add(tokens, samples=1)
+    meter.add_seconds(seconds)
+    meter.step(seconds)
+    sent = []
+
+    def reduce(values):
+        sent.extend(world * value for value in values)
+        return [world * value for value in values]
+
+    meter.sync(reduce)
+    assert max(sent) < 2**63 and min(sent) >= 0
+    usage = meter.usage
+    assert (usage.tokens, usage.flops, usage.samples) == (world * tokens, world * tokens * cost, world)
+    assert (usage.seconds, usage.device_seconds) == (seconds, world * seconds)
+    assert meter.largest_step.seconds == seconds and meter.largest_step.tokens == world * tokens
 
 
 def test_time_is_wall_time_once_and_device_time_for_each():

@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 
 from scalestop.errors import ScalestopWarning
-from scalestop.lightning import trainer as _trainer
+from scalestop.lightning import save_sums
 
 
 class Sharded:
@@ -113,7 +113,7 @@ def run(case: dict, folder: Path) -> dict:
     """Train one case on this rank and return what it saw."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.manual_seed(0)
-    _trainer._SAVE_TOGETHER_SECONDS = case.get("patience", 20.0)
+    save_sums.PATIENCE = case.get("patience", 20.0)
     callback = toys.stopping(case["budget"], **{"oversized": "ignore", **case.get("options", {})})
     callbacks = [callback]
     if case.get("saves_alone"):

@@ -23,7 +23,7 @@ from scalestop.run.watch import RunWatch
 
 
 def state_of(run: str, law=LAW, num_params: int = N, count_tokens=None) -> RunState:
-    aims = Aims(Budget.parse("1e9 FLOPs"), None, law, StopRule(), Gate(), Speed())
+    aims = Aims(Budget.parse("1e9 FLOPs"), None, law, StopRule(), Gate(), Speed()).settle(num_params)
     watch = RunWatch(Meter(6 * num_params), TokenAccumulator(), Clock())
     sizing = Sizing(num_params, "6N", None, count_tokens)
     return RunState(run, None, sizing, watch, RunPlanner(aims, num_params, 6 * num_params, 1))

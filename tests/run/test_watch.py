@@ -412,7 +412,7 @@ def test_a_state_is_that_of_all_ranks_and_says_where_it_is_not():
     watch = watch_of(world=2)
     watch.start()
     watch.end_batch(TokenCount(10, torch.tensor(6), torch.tensor(4), 1), stepped=True)
-    others = (25, 20, 15, 2, 0, 0)
+    others = (25, 20, 15, 2, 0, 25 * 6 * N, 0, 0)
     exact = watch.state_dict(lambda values: [mine + other for mine, other in zip(values, others, strict=True)])
     assert exact["exact"] is True
     counted = [exact["meter"][name] for name in ("tokens", "tokens_non_padding", "tokens_in_loss", "samples")]
