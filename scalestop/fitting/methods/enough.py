@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scalestop.errors import InputError
+from scalestop.fitting.methods.method import FitOptions
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.table import RunTable
 
@@ -36,6 +37,17 @@ def require_spread(table: RunTable) -> None:
             f"falls, so what each of them is worth is not determined; add runs of at least one other budget, such as "
             f"{middle / 10:.2g} or {middle * 10:.2g} FLOPs"
         )
+
+
+def require_floor(table: RunTable, options: FitOptions) -> None:
+    """Check that an E that was given lies below every loss.
+
+    Raises:
+        InputError: If it does not.
+    """
+    least = float(table.loss.min())
+    if options.irreducible is not None and options.irreducible >= least:
+        raise InputError(f"irreducible: E = {options.irreducible:g} is not below the least loss measured, {least:.4g}")
 
 
 def count_apart(values: Array, factor: float = APART) -> int:

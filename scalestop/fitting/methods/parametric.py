@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scalestop.errors import InputError
-from scalestop.fitting.methods.enough import require_spread
+from scalestop.fitting.methods.enough import require_floor, require_spread
 from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.resampled import resample
 from scalestop.fitting.solve.likelihood import fit_with_scale, refit_with_scale
@@ -91,7 +91,5 @@ def surface_problem(table: RunTable, options: FitOptions) -> SurfaceProblem:
             f"Add runs, or hold some constants with tied=True or irreducible=..."
         )
     require_spread(table)
-    least = float(table.loss.min())
-    if options.irreducible is not None and options.irreducible >= least:
-        raise InputError(f"irreducible: E = {options.irreducible:g} is not below the least loss measured, {least:.4g}")
+    require_floor(table, options)
     return problem

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalestop.errors import InputError
-from scalestop.fitting.methods.enough import require_spread
+from scalestop.fitting.methods.enough import require_floor, require_spread
 from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.valley_draws import average, draw
 from scalestop.fitting.methods.valley_evidence import FORWARD, Evidence, weigh
@@ -71,33 +71,51 @@ def fit_valley(table: RunTable, options: FitOptions) -> MethodFit:
 
     Args:
         table: The runs.
-        options: `bootstrap` is the number of draws.
+        options: `bootstrap` is the number of draws; `irreducible` applies.
 
     Raises:
         InputError: If the runs cannot determine the law: too few, or of too few sizes, token counts or budgets.
     """
-    options.refuse("valley", "tied", "irreducible", "fitted_scale", "delta")
+    options.refuse("valley", "tied", "fitted_scale", "delta")
     if len(table) < MIN_RUNS:
         raise InputError(f"records: a law of N and D needs at least {MIN_RUNS} runs; got {len(table)}. Add runs")
     require_spread(table)
+    require_floor(table, options)
     law, draws, valley, sure = _solve(table, options)
-    estimate = to_constants(law[None], valley.top.centre, np.exp(valley.top.log_least))[0]
+    estimate, draws = (_constants(theta, valley.top, options) for theta in (law[None], draws))
+    estimate = estimate[0]
     predicted = np.asarray(coupled_loss(table.params, table.tokens, *estimate))
     residuals = Residuals(table.params, table.tokens, table.loss, predicted, table.run)
     return MethodFit(
         law_class=CoupledLaw,
         names=NAMES,
         estimate=estimate,
-        draws=to_constants(draws, valley.top.centre, np.exp(valley.top.log_least)),
+        draws=draws,
         jackknife=np.empty((0, len(NAMES))),
         objective=float(valley.weight @ residuals.log_ratio**2),
         num_free=len(NAMES),
         residuals=residuals,
-        findings=valley_findings(table, valley.evidence, valley.fitted, valley.top, valley.broken, valley.weight),
+        findings=valley_findings(
+            table,
+            valley.evidence,
+            valley.fitted,
+            valley.top,
+            valley.broken,
+            valley.weight,
+            given_floor=options.irreducible is not None,
+        ),
+        notes=() if options.irreducible is None else (f"E was held at {options.irreducible:g}.",),
         detail=valley,
         sure=sure,
         judged=valley.weight >= _JUDGED,
     )
+
+
+def _constants(theta: Array, top: Horizon, options: FitOptions) -> Array:
+    constants = to_constants(theta, top.centre, float(np.exp(top.log_least)))
+    if options.irreducible is not None:
+        constants[:, NAMES.index("E")] = options.irreducible
+    return constants
 
 
 def _solve(table: RunTable, options: FitOptions) -> tuple[Array, Array, Valley, dict[str, Any]]:
@@ -114,7 +132,9 @@ def _solve(table: RunTable, options: FitOptions) -> tuple[Array, Array, Valley, 
     everywhere[order] = top.weight / weight
     log_n, log_d, log_l, weight, cell = log_n[used], log_d[used], log_l[used], weight[used], cell[used]
     replicates = np.bincount(cell, weights=weight)[cell] / weight
-    evidence, horizons, fitted = weigh(log_n, log_d, log_l, weight, replicates, _seed_noise(cell, log_l))
+    evidence, horizons, fitted = weigh(
+        log_n, log_d, log_l, weight, replicates, _seed_noise(cell, log_l), options.irreducible
+    )
     here, share = horizons[0], evidence.share
     drift = float(np.sqrt(share @ np.array([k.drift**2 for k in HYPOTHESES])))
     valley = Valley(evidence, everywhere, order[top.broken], drift, here, fitted)
@@ -129,7 +149,8 @@ def _solve(table: RunTable, options: FitOptions) -> tuple[Array, Array, Valley, 
         "sides": SIDES,
     }
     draws = draw(fitted, evidence, options.bootstrap, options.seed, options.progress)
-    return average(fitted, evidence, here), draws, valley, sure
+    law = average(fitted, evidence, here, hold_floor=options.irreducible is not None)
+    return law, draws, valley, sure
 
 
 def _copies(cell: NDArray[np.int_], log_loss_seen: Array) -> Array:

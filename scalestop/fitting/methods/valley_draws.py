@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from scalestop.fitting.methods.method import Progress
 from scalestop.fitting.methods.valley_evidence import Evidence
-from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, Fitted
+from scalestop.fitting.methods.valley_hypotheses import HELD, HYPOTHESES, Fitted
 from scalestop.fitting.solve.coupled import NUM_FREE, log_loss, log_loss_and_slopes, optimum_offset
 from scalestop.fitting.solve.horizon import Horizon
 from scalestop.fitting.solve.newton import Array
@@ -73,7 +73,7 @@ def apportion(share: Array, draws: int) -> NDArray[np.int_]:
     return np.asarray(counts)
 
 
-def average(fitted: Fitted, evidence: Evidence, top: Horizon) -> Array:
+def average(fitted: Fitted, evidence: Evidence, top: Horizon, *, hold_floor: bool = False) -> Array:
     """Return the one law that says what the hypotheses say together, shape (7,).
 
     Their forecasts are averaged over a net of valley points, from the cheapest run to a thousand times the dearest,
@@ -83,6 +83,7 @@ def average(fitted: Fitted, evidence: Evidence, top: Horizon) -> Array:
         fitted: The hypotheses; the first horizon is the top.
         evidence: Their weights.
         top: The first horizon.
+        hold_floor: Whether E was given, and is the same in all of them.
     """
     lead = fitted.theta[0][int(evidence.share.argmax())]
     middle = top.centre[0] + top.centre[1]
@@ -97,7 +98,7 @@ def average(fitted: Fitted, evidence: Evidence, top: Horizon) -> Array:
         log_loss=mean[None],
         weight=np.ones((1, len(x))),
         prior_mean=lead[None],
-        prior_precision=np.ones((1, NUM_FREE)),
+        prior_precision=np.where((np.arange(NUM_FREE) == 0) & hold_floor, HELD**-2, 1.0)[None],
     )
     # a tenth of a percent: the average is no surface of this kind exactly, and need not be
     scale = np.full((1, len(x)), 1e-3)

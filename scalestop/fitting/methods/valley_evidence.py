@@ -28,7 +28,7 @@ LEAST_SIZES = 3
 _NEAR = 0.1
 _WORTH = 2.0  # independent runs that the runs of one forecast are worth at most: they share the law's error
 _HALF_WORTH = 2.0  # runs at which half of that is reached
-_PRIOR_FORECASTS = 3.0  # forecasts that the priors' own width counts as
+_PRIOR_FORECASTS = 1.0  # forecasts that the priors' own width counts as: where a table has some, they speak for it
 _PRIOR_DEGREES = 8.0
 _DEGREES_PER_FORECAST = 6.0
 _INFLATION = (0.5, 3.0)
@@ -67,9 +67,24 @@ class _Forecast:
 
 
 def weigh(
-    log_params: Array, log_tokens: Array, log_loss: Array, weight: Array, replicates: Array, floor: float
+    log_params: Array,
+    log_tokens: Array,
+    log_loss: Array,
+    weight: Array,
+    replicates: Array,
+    floor: float,
+    irreducible: float | None = None,
 ) -> tuple[Evidence, list[Horizon], Fitted]:
     """Fit at the top and at lower horizons, and hold each lower one against the valley runs above it.
+
+    Args:
+        log_params: log N, shape (R,).
+        log_tokens: log D.
+        log_loss: log L.
+        weight: Weight of each run.
+        replicates: How many runs share the (N, D) of each.
+        floor: Least noise, in log loss.
+        irreducible: E where it is given, nats per token.
 
     Returns:
         The evidence; the horizons, the top first; the fits.
@@ -85,7 +100,7 @@ def weigh(
         lower = horizon(log_params, log_tokens, log_loss, weight, float(compute[seen].max()))
         if all(abs(lower.top - other.top) > _APART for other in horizons) and np.any(valley & ~lower.seen):
             horizons.append(lower)
-    fitted = fit_hypotheses(horizons, log_params, log_tokens, log_loss, replicates, floor)
+    fitted = fit_hypotheses(horizons, log_params, log_tokens, log_loss, replicates, floor, irreducible)
     forecasts = []
     for h, lower in enumerate(horizons[1:], 1):
         held = valley & ~lower.seen

@@ -29,7 +29,14 @@ _SHOWN = 5
 
 
 def valley_findings(
-    table: RunTable, evidence: Evidence, fitted: Fitted, top: Horizon, broken: NDArray[np.int_], weight: Array
+    table: RunTable,
+    evidence: Evidence,
+    fitted: Fitted,
+    top: Horizon,
+    broken: NDArray[np.int_],
+    weight: Array,
+    *,
+    given_floor: bool,
 ) -> tuple[Finding, ...]:
     """Return what the fit itself gives to think about.
 
@@ -40,6 +47,7 @@ def valley_findings(
         top: That horizon.
         broken: Rows thrown off the envelope.
         weight: Weight of each run by its place in the valley, shape (R,).
+        given_floor: Whether E was given.
     """
     found = []
     if len(broken):
@@ -49,7 +57,7 @@ def valley_findings(
             Finding(
                 "broken-runs",
                 "warning",
-                f"{len(broken)} runs lie so far below all others of like compute that the frontier was drawn without "
+                f"{len(broken)} runs beat all others of three times their compute, and the frontier was drawn without "
                 f"them: {shown}{more}. Is their loss of another data set, or logged amiss?",
             )
         )
@@ -65,7 +73,7 @@ def valley_findings(
             )
         )
     floorless = float(sum(s for s, h in zip(evidence.share, HYPOTHESES, strict=True) if h.prior is not FLOOR))
-    if floorless > 0.5:
+    if floorless > 0.5 and not given_floor:
         found.append(
             Finding(
                 "no-floor",

@@ -36,6 +36,12 @@ class Prior(NamedTuple):
     """Exponents from which to start, over the usual ones."""
 
 
+HELD = 1e-4
+"""Standard deviation of log E where E is given: nothing moves it, and nothing divides by zero."""
+
+NO_E = -12.0
+"""log(E/L0) that stands for no E at all: six millionths of the least loss."""
+
 FLOOR = Prior(
     # E .65 of the least loss, +- 20 %: Hoffmann .81, Besiroglu .87, Gadre .63-.76, small byte models .5.
     # Exponents .35 as the loss feels them, within e^.4. The two terms are left to the runs (e^1.5).
@@ -81,6 +87,22 @@ HYPOTHESES = tuple(
 )
 
 
+def with_floor(prior: Prior, irreducible: float | None, log_least: float) -> Prior:
+    """Return the prior with E held at a given value, nats per token; as it is for None.
+
+    Args:
+        prior: The prior.
+        irreducible: E; may be 0.
+        log_least: Log of L0.
+    """
+    if irreducible is None:
+        return prior
+    log_floor = max(float(np.log(irreducible)) - log_least, NO_E) if irreducible > 0 else NO_E
+    return prior._replace(
+        mean=(log_floor, *prior.mean[1:]), deviation=(HELD, *prior.deviation[1:]), floors=(float(np.exp(log_floor)),)
+    )
+
+
 @dataclass(frozen=True)
 class Fitted:
     """Every hypothesis fitted at every horizon; first axes (horizons, hypotheses)."""
@@ -105,7 +127,13 @@ class Fitted:
 
 
 def fit_hypotheses(
-    horizons: list[Horizon], log_params: Array, log_tokens: Array, log_loss_seen: Array, replicates: Array, floor: float
+    horizons: list[Horizon],
+    log_params: Array,
+    log_tokens: Array,
+    log_loss_seen: Array,
+    replicates: Array,
+    floor: float,
+    irreducible: float | None = None,
 ) -> Fitted:
     """Fit every hypothesis at every horizon, each with its own noise.
 
@@ -116,18 +144,20 @@ def fit_hypotheses(
         log_loss_seen: log L.
         replicates: How many runs share the (N, D) of each: they share its drift.
         floor: Least noise, in log loss.
+        irreducible: E where it is given, nats per token.
     """
     pairs = [(h, hypothesis) for h in horizons for hypothesis in HYPOTHESES]
+    priors = [with_floor(k.prior, irreducible, h.log_least) for h, k in pairs]
     problems = Problems(
         x=np.stack([log_params - h.centre[0] for h, _ in pairs]),
         y=np.stack([log_tokens - h.centre[1] for h, _ in pairs]),
         log_loss=np.stack([log_loss_seen - h.log_least for h, _ in pairs]),
         weight=np.stack([h.weight for h, _ in pairs]),
-        prior_mean=np.array([k.prior.mean for _, k in pairs]),
-        prior_precision=np.array([k.prior.deviation for _, k in pairs]) ** -2.0,
+        prior_mean=np.array([prior.mean for prior in priors]),
+        prior_precision=np.array([prior.deviation for prior in priors]) ** -2.0,
     )
     drifted = np.stack([replicates * (k.drift * h.below) ** 2 for h, k in pairs])
-    theta = _start(problems, pairs)
+    theta = _start(problems, pairs, priors)
     noise = np.full(len(pairs), NOISE)
     for step in range(_NOISE_ROUNDS):
         scale = np.sqrt(noise[:, None] ** 2 + drifted)
@@ -147,11 +177,11 @@ def fit_hypotheses(
     )
 
 
-def _start(problems: Problems, pairs: list[tuple[Horizon, Hypothesis]]) -> Array:
+def _start(problems: Problems, pairs: list[tuple[Horizon, Hypothesis]], priors: list[Prior]) -> Array:
     theta, known = np.empty((len(pairs), NUM_FREE)), {}
     for m, (h, hypothesis) in enumerate(pairs):
-        prior = hypothesis.prior
-        key = (id(h), id(prior))
+        prior = priors[m]
+        key = (id(h), id(hypothesis.prior))
         if key not in known:
             near = h.weight / (1 + h.below**2)
             known[key] = start_at(

@@ -19,6 +19,7 @@ IN_VALLEY = 0.03
 _BROKEN = 0.05
 _BROKEN_PER_EFOLD = 0.02
 # a vertex this far below the envelope of all other runs is a broken run, not the frontier; a gap in compute gives leave
+_SURELY = np.log(3.0)
 _LOCAL = np.log(10.0)  # the centre of coordinates averages the last decade of compute
 _MOST_BROKEN = 0.1
 
@@ -44,7 +45,7 @@ class Horizon:
     log_least: float
     """Log of the envelope at the top: the least loss in sight, L0."""
     broken: NDArray[np.int_]
-    """Runs thrown off the envelope, as too far below it."""
+    """Runs thrown off the envelope that beat even those of three times their compute."""
 
     def outside(self, log_compute: Array) -> Array:
         """Return how far log(N·D) lies above or below the runs in sight, at least 0, in factors of e."""
@@ -63,7 +64,10 @@ def horizon(log_params: Array, log_tokens: Array, log_loss: Array, weight: Array
     """
     compute = log_params + log_tokens
     seen = compute <= top + 1e-6
-    knots, values, broken = envelope(compute[seen], log_loss[seen])
+    knots, values, thrown = envelope(compute[seen], log_loss[seen])
+    broken = np.flatnonzero(seen)[thrown]
+    # where cheap runs are few the frontier is not known well enough to blame one that lies below the others'
+    broken = broken[np.interp(compute[broken] + _SURELY, knots, values) - log_loss[broken] > _BROKEN]
     excess = np.full(len(compute), np.inf)
     excess[seen] = log_loss[seen] - np.interp(compute[seen], knots, values)
     inside = np.where(seen, weight / (1 + (np.where(seen, excess, 0) / VALLEY) ** 2) ** 2, 0.0)
@@ -79,7 +83,7 @@ def horizon(log_params: Array, log_tokens: Array, log_loss: Array, weight: Array
         below=below,
         centre=(float(local @ log_params), float(local @ log_tokens)),
         log_least=float(values[-1]),
-        broken=np.flatnonzero(seen)[broken],
+        broken=broken,
     )
 
 
