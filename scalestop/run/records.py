@@ -24,7 +24,9 @@ from scalestop.run.stopping import StopDecision
 if TYPE_CHECKING:
     from scalestop.accounting.params import ParamCount
 
-SCHEMA = "scalestop.record/1"
+SCHEMA = "scalestop.record/2"
+_READ = ("scalestop.record/1", SCHEMA)
+"""Formats that are read. The first one does not say whether its counts are exact."""
 FILE_NAME = "scalestop.json"
 DECAYED_SHARE = 0.1
 """A learning rate at or below this share of its peak counts as decayed to its end."""
@@ -77,6 +79,10 @@ class RunRecord:
     """How far the deciding counter went past its limit, as a share of it."""
     late_by: int | None = None
     """Steps by which the stop may have come late, after a step over several ranks that no check could expect."""
+    exact: bool | None = None
+    """Whether the counts are exact; None in a record of before scalestop noted it."""
+    inexact_because: str = ""
+    """Why they are not."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of Python and of the packages that matter."""
     schema: str = SCHEMA
@@ -85,6 +91,10 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data: a number that is not finite stands as text, `"NaN"` or `"Infinity"`."""
         return {name: _as_json(value) for name, value in asdict(self).items()}
+
+    def to_json(self) -> str:
+        """Return the text of the record's file."""
+        return json.dumps(self.to_dict(), indent=2, default=str, allow_nan=False) + "\n"
 
     def save(self, path: str | Path) -> Path:
         """Write the record atomically: a reader sees the old file or the new one, never half of one.
@@ -97,8 +107,7 @@ class RunRecord:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(self.to_dict(), file, indent=2, default=str, allow_nan=False)
-                file.write("\n")
+                file.write(self.to_json())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
@@ -118,7 +127,7 @@ class RunRecord:
             data = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: is not JSON: {error}") from None
         return cls.from_dict(data, where=str(path))
 
@@ -129,19 +138,21 @@ class RunRecord:
         Raises:
             InputError: Naming each unknown or missing field, another schema, or what is no number.
         """
-        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+        if not isinstance(data, Mapping) or data.get("schema") not in _READ:
             got = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
-            raise InputError(f"{where}: schema: expected {SCHEMA!r}, got {got!r}")
+            later = str(got).startswith("scalestop.record/")
+            what = "if a later scalestop wrote it, update this one" if later else "no run record of scalestop"
+            raise InputError(f"{where}: schema: expected {' or '.join(map(repr, _READ))}, got {got!r}; {what}")
         known = {f.name for f in fields(cls)}
         required = {"num_params", "num_tokens", "flops", "loss", "stop_reason", "law", "budget"}
         if missing := sorted(required - set(data)):
             raise InputError(f"{where}: missing field(s) {', '.join(missing)}")
         if unknown := sorted(set(data) - known):
             raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}")
-        values = dict(data)
+        values = {**data, "schema": SCHEMA}
         try:
             values["curve"] = tuple((int(tokens), float(loss)) for tokens, loss in values.get("curve", ()))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{where}: curve: expected pairs of tokens and loss; got {values['curve']!r}") from None
         for name in ("loss", "lr_final_share", "overshoot"):
             try:
@@ -207,7 +218,7 @@ def describe_end(
 def build_record(
     *,
     plan: Plan,
-    params: ParamCount,
+    params: ParamCount | None,
     usage: Usage,
     decision: StopDecision,
     loss: float | None,
@@ -217,6 +228,7 @@ def build_record(
     seed: int | None = None,
     lr_final_share: float | None = None,
     late_by: int | None = None,
+    inexact_because: str = "",
 ) -> RunRecord:
     """Return the record of a run that has ended; see `RunRecord` for each field."""
     diverged = f"; {loss_name} was {loss}" if loss is not None and not math.isfinite(loss) else ""
@@ -231,7 +243,7 @@ def build_record(
         message=decision.message + diverged,
         law=plan.law,
         budget=str(plan.budget),
-        params={name: value for name, value in asdict(params).items() if name != "notes"},
+        params={name: value for name, value in asdict(params).items() if name != "notes"} if params else {},
         plan=plan_summary(plan),
         usage=asdict(usage),
         curve=tuple(curve),
@@ -241,32 +253,10 @@ def build_record(
         lr_decayed=None if lr_final_share is None else lr_final_share <= DECAYED_SHARE * 1.001,
         overshoot=decision.overshoot,
         late_by=late_by,
+        exact=not inexact_because,
+        inexact_because=inexact_because,
         versions=versions(),
     )
-
-
-def record_path(folder: Path, run: str, name: str | None = None) -> Path:
-    """Return the file for a run's record: its own from before a resume, never another run's.
-
-    Args:
-        folder: The run's log directory.
-        run: The run's identity.
-        name: Name of the callback, where there are several.
-    """
-    stem, suffix = FILE_NAME.split(".")
-    stem = f"{stem}-{name}" if name else stem
-    path, number = folder / f"{stem}.{suffix}", 1
-    while path.exists() and not _is_record_of(path, run):
-        number += 1
-        path = folder / f"{stem}-{number}.{suffix}"
-    return path
-
-
-def _is_record_of(path: Path, run: str) -> bool:
-    try:
-        return RunRecord.load(path).run == run
-    except InputError:
-        return False
 
 
 def law_fingerprint(law: ScalingLaw) -> str:
