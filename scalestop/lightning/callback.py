@@ -277,6 +277,7 @@ class StoppingCallback(Told):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Keep what a preempted or broken run has used. Nothing that goes wrong here hides what ended it."""
         if self._live is not None:
+            self._catch_up(trainer)
             preempted = type(exception).__name__ == "SIGTERMException"  # raised on all ranks at one batch
             self._live.break_off(type(exception).__name__, self.state_dict if preempted else None)
         elif (wrong := what_is_wrong_with(trainer.ckpt_path)) is not None:
@@ -288,10 +289,13 @@ class StoppingCallback(Told):
         """Return the global counts and the run's identity."""
         if self._state is None or self._feed is None:
             return {}
-        trainer = self._trainer() if self._trainer is not None else None
-        if trainer is not None and _trainer.batch_is_done(trainer):
-            self._feed.catch_up()  # some other callback saves before this one's turn
+        self._catch_up(self._trainer() if self._trainer is not None else None)
         return self._state.state_dict(_trainer.sum_at_save)
+
+    def _catch_up(self, trainer: Any) -> None:
+        """Count the batch at hand if it has been trained on, before this callback's turn to hear of it."""
+        if self._feed is not None and trainer is not None and _trainer.batch_is_done(trainer):
+            self._feed.catch_up()
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Mapping[str, Any]) -> None:
         """Look for counts in the checkpoint that a fit goes on from; there may be none."""
