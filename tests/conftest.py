@@ -27,3 +27,17 @@ def _quiet_trainer():
         warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning)\..*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         yield
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line of how many faults were injected, and what came of them."""
+    found = {
+        outcome: [r for r in terminalreporter.stats.get(outcome, []) if "tests/faults/" in getattr(r, "nodeid", "")]
+        for outcome in ("passed", "failed", "error")
+    }
+    if injected := sum(map(len, found.values())):
+        met = len(found["passed"])
+        terminalreporter.write_line(
+            f"faults: {injected} injected (fault x moment x set-up): {met} ended in exact counts or in the error that "
+            f"is documented for them, {injected - met} did not"
+        )

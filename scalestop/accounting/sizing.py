@@ -29,10 +29,21 @@ class Sizing:
     cost: FlopsPerToken | None = None
     """What a token costs, once priced."""
 
-    def count(self, module: Any) -> ParamCount:
-        """Count the module's parameters; a second call returns the first one's answer."""
+    def count(self, module: Any) -> ParamCount | None:
+        """Count the module's parameters; a second call returns the first one's answer.
+
+        Returns:
+            The count. None where it cannot be known yet, as of a lazy layer, and N was given.
+
+        Raises:
+            InputError: If it cannot be known, and N was not given.
+        """
         if self.params is None:
-            self.params = count_params(module, active_experts=self.active_experts)
+            try:
+                self.params = count_params(module, active_experts=self.active_experts)
+            except InputError:
+                if self.num_params is None:
+                    raise
         return self.params
 
     def recount(self, module: Any) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scalestop.errors import InputError
-from scalestop.lightning.callback import STATE_KEY, StoppingCallback
+from scalestop.lightning.callback import StoppingCallback
+from scalestop.lightning.resume import STATE_KEY
+from scalestop.lightning.saving import what_is_wrong_with
 from scalestop.planning.budget import Budget
+from scalestop.run.saved import read_state
 from scalestop.units import human_count
 
 
@@ -53,17 +57,24 @@ def _check(path: Path, tokens: int) -> None:
     """Look for what is wrong with a checkpoint file, as far as it can be read by itself."""
     if not path.exists():
         raise InputError(f"checkpoint: there is no {path}")
+    if (wrong := what_is_wrong_with(path)) is not None:
+        raise InputError(f"checkpoint: {wrong}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError):
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
         return  # a sharded or foreign one; looked at when it has been loaded
-    states = [s for key, s in content.get("callbacks", {}).items() if key.startswith(STATE_KEY)]
-    if not any(states):
+    states = content.get("callbacks", {}) if isinstance(content, Mapping) else None
+    if not isinstance(states, Mapping):
+        raise InputError(f"checkpoint: {path} is no checkpoint of a Lightning Trainer")
+    own = [read_state(s, str(path)) for key, s in states.items() if str(key).startswith(STATE_KEY) and s]
+    if not own:
         raise InputError(
             f"checkpoint: {path} holds no counts; the trunk too must be trained with scalestop.ComputeOptimalStopping"
         )
-    seen = max(int(state["meter"]["tokens_non_padding"]) for state in states if state)
-    if seen >= tokens:
+    counts = [state["meter"].get("tokens_non_padding") for state in own]
+    if not all(isinstance(count, int) for count in counts):
+        raise InputError(f"checkpoint: {path} has lost its count of tokens; take another checkpoint")
+    if (seen := max(counts)) >= tokens:
         raise InputError(
             f"checkpoint: {path} has seen {human_count(seen)} tokens, the branch is to end at {human_count(tokens)}; "
             f"take an earlier checkpoint or more tokens"

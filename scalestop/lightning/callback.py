@@ -7,13 +7,11 @@ import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from scalestop.accounting.flops import FlopsPerToken, check_flops_spec
 from scalestop.accounting.hardware import peak_flops_per_second
-from scalestop.accounting.meter import Meter, Usage
-from scalestop.accounting.params import ParamCount
+from scalestop.accounting.meter import Meter
 from scalestop.accounting.samples import NOTE, count_samples
 from scalestop.accounting.sizing import Sizing
 from scalestop.accounting.tokens import (
@@ -27,30 +25,28 @@ from scalestop.accounting.trainable import TrainableSet
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
 from scalestop.lightning import trainer as _trainer
-from scalestop.lightning.host import TrainerHost
+from scalestop.lightning.host import Ranks, TrainerHost
+from scalestop.lightning.resume import STATE_KEY, Resume
 from scalestop.lightning.save_sums import SaveSums
+from scalestop.lightning.saving import record_folder, what_is_wrong_with
+from scalestop.lightning.told import Told
 from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.choice import AUTO, LawLike
-from scalestop.planning.planned import Plan
-from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
+from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
 from scalestop.run.aims import Aims
+from scalestop.run.earlier import Earlier, OnMissing
 from scalestop.run.feed import BatchFeed
 from scalestop.run.gate import Gate
-from scalestop.run.live import LiveRun, seen
+from scalestop.run.live import LiveRun
 from scalestop.run.planner import RunPlanner
-from scalestop.run.records import describe_end
 from scalestop.run.reporter import Reporter
 from scalestop.run.state import RunState
-from scalestop.run.stopping import StopDecision
 from scalestop.run.watch import RunWatch
 from scalestop.schedules.undecayed import RecordsLike, read_records, undecayed_penalty
 
-STATE_KEY = "ComputeOptimalStopping"
-"""How the key of the callback's state in a checkpoint begins."""
 
-
-class StoppingCallback:
+class StoppingCallback(Told):
     """Stops a run at its compute-optimal point, or when its budget is spent, or before it starts if it is too large.
 
     This is `scalestop.ComputeOptimalStopping` less its base class, the `Callback` of the namespace that the user has
@@ -91,7 +87,13 @@ class StoppingCallback:
         loss_metric: Logged metric that is the run's loss; `val_loss`, `train_loss` or `loss` if None.
         name: Tells several of these callbacks in one Trainer apart.
         save_checkpoint: Whether to save a checkpoint at the stop; None saves unless checkpointing is disabled.
-        record: Whether to write the `RunRecord`.
+        record: Whether to write the `RunRecord`; None leaves it out where a run keeps nothing: without a logger,
+            checkpoints or a `default_root_dir` of its own. `fast_dev_run` keeps neither record nor checkpoint.
+        on_missing_state: What a checkpoint without counts of this callback leads to: `warn` and count from 0, an
+            `error`, or an `estimate` from the batches behind it and the size of the first one, which is marked so.
+        initial_tokens: Tokens that the model was trained on before there were counts; a count or `"2B tokens"`. Not
+            asked where a checkpoint holds counts.
+        initial_flops: What these cost; None for what tokens cost now.
         verbose: Whether to print the plan and the closing line.
         clock: Seconds from an arbitrary start; for tests.
 
@@ -99,6 +101,7 @@ class StoppingCallback:
         InputError: If an argument cannot be used; at once where that can be known.
     """
 
+    _stage: str | None = None
     state_key: str = ""
     """Key of the callback's state in a checkpoint."""
 
@@ -129,7 +132,10 @@ class StoppingCallback:
         loss_metric: str | None = None,
         name: str | None = None,
         save_checkpoint: bool | None = None,
-        record: bool = True,
+        record: bool | None = None,
+        on_missing_state: OnMissing = "warn",
+        initial_tokens: int | str | None = None,
+        initial_flops: float | str | None = None,
         verbose: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -155,12 +161,15 @@ class StoppingCallback:
         self._count_tokens = count_tokens
         self._count_validation = count_validation
         self._loss_names = (loss_metric,) if loss_metric else ("val_loss", "train_loss", "loss")
-        self._reporter = Reporter(name, verbose, record)
+        self._earlier = Earlier.parse(on_missing_state, initial_tokens, initial_flops)
+        self._record = record
+        self._reporter = Reporter(name, verbose, record is not False)
         self._save_checkpoint = save_checkpoint
         self._clock = clock
         # what can be wrong without a model is wrong now, not after the queue
         self._settled = self._aims.settle(num_params)
         self._settled.plan(num_params or 1, tokens_per_step, None)
+        self._sent_at_step: int | None = None
         self._trainer: weakref.ref[Any] | None = None
         self._module: weakref.ref[Any] | None = None
         self._forget()
@@ -168,67 +177,17 @@ class StoppingCallback:
     def _forget(self) -> None:
         """Be ready for a run that has nothing to do with the last one."""
         self._sizing: Sizing = self._new_sizing()
-        self._restored: dict[str, Any] = {}
+        self._resume = Resume(self._earlier, self.state_key)
         self._state: RunState | None = None
         self._feed: BatchFeed | None = None
-        self._host: TrainerHost | None = None
         self._live: LiveRun | None = None
         self._trainable: TrainableSet | None = None
         self._save_sums = SaveSums("")
-
-    # ---- what users read
 
     @property
     def law(self) -> ScalingLaw | None:
         """The law that plans the run; None if there is none. `auto` may choose anew once the model is known."""
         return self._settled.settled_law
-
-    @property
-    def plan(self) -> Plan | None:
-        """What the run will do; None before `fit`."""
-        return self._live.plan if self._live is not None else None
-
-    @property
-    def watch(self) -> RunWatch | None:
-        """The counts and the rule at work; None before `fit`."""
-        return self._state.watch if self._state is not None else None
-
-    @property
-    def usage(self) -> Usage:
-        """What the run has used so far: exact on one rank; over several, as of the last reduction."""
-        return self.watch.usage if self.watch is not None else Usage()
-
-    @property
-    def decision(self) -> StopDecision:
-        """The latest decision of the stop rule, with its numbers and its message."""
-        if self.watch is None:
-            return StopDecision(False, StopReason.NOT_STOPPED, "not started")
-        return self.watch.decision
-
-    @property
-    def stop_reason(self) -> StopReason:
-        """Why the run stopped; `NOT_STOPPED` if it has not."""
-        return self.decision.reason
-
-    @property
-    def params(self) -> ParamCount | None:
-        """The model's parameters by role; None before `fit`."""
-        return self._sizing.params
-
-    @property
-    def cost(self) -> FlopsPerToken | None:
-        """What a token costs, and how that was found; None before `fit`."""
-        return self._sizing.cost
-
-    @property
-    def record_path(self) -> Path | None:
-        """Where the record was written; None if it was not."""
-        return self._reporter.record_path
-
-    @property
-    def checkpoint_path(self) -> Path | None:
-        """Where the checkpoint of the stop was saved; None if it was not."""
-        return self._live.checkpoint_path if self._live is not None else None
 
     # ---- life of a run
 
@@ -239,8 +198,13 @@ class StoppingCallback:
             return
         before = self._trainer() if self._trainer else None, self._module() if self._module else None
         if before[0] is not trainer or before[1] is not pl_module:  # the same model in the same Trainer goes on
-            self._forget()
+            if self._sent_at_step != trainer.global_step or self._state is None:
+                self._forget()
+            else:  # both were sent to another process
+                self._state.watch.go_on(Ranks(trainer))
             self._trainer, self._module = weakref.ref(trainer), weakref.ref(pl_module)
+        self._sent_at_step = None
+        self._live = self._feed = None
         if not _trainer.builds_later(pl_module):
             self._sizing.count(pl_module)
 
@@ -249,8 +213,8 @@ class StoppingCallback:
         params = self._sizing.count(pl_module)
         self._sizing.recount(pl_module)  # other callbacks freeze in `setup`
         if self._state is None:
-            is_text = params.embedding > 0
-            self._settled = self._aims.settle(self._sizing.num_params or params.total, is_text)
+            size = self._sizing.num_params or (params.total if params is not None else None)
+            self._settled = self._aims.settle(size, params is None or params.embedding > 0)
         cost = self._sizing.price(pl_module, self._settled.convention)
         if self._state is None:
             self._state = self._new_state(trainer, cost)
@@ -267,9 +231,7 @@ class StoppingCallback:
             count_validation=self._count_validation,
             world_size=world,
         )
-        watch = RunWatch(
-            meter, TokenAccumulator(), self._clock, lambda values: _trainer.sum_over_ranks(trainer, values)
-        )
+        watch = RunWatch(meter, TokenAccumulator(), self._clock, Ranks(trainer))
         planner = RunPlanner(self._settled, self._sizing.size(self._settled.convention), cost.model, world)
         return RunState(trainer.strategy.broadcast(uuid.uuid4().hex), self.name, self._sizing, watch, planner)
 
@@ -277,10 +239,11 @@ class StoppingCallback:
         """End a run that should not begin; the plan is stated once the first batch is there."""
         assert self._state is not None
         self._take_up_state()  # some strategies restore callbacks only after on_fit_start
-        gate = self._aims.gate
-        host = self._host = TrainerHost(trainer, self, self.name, gate, self._save_checkpoint, self._penalty)
-        self._reporter.take_place(host.folder, trainer.is_global_zero)
-        live = self._live = LiveRun(self._state, host, self._reporter)
+        for line in self._resume.settle(self._state, trainer):
+            self._reporter.warn(line)
+        host = TrainerHost(trainer, self, self._state, self._save_checkpoint, self._penalty)
+        self._reporter.take_place(record_folder(trainer, self._record), trainer.is_global_zero)
+        live = self._live = LiveRun(self._state, host, self._reporter, self._loss_names)
         live.peak_flops_per_second = self._aims.speed.peak_flops_per_second
         if live.peak_flops_per_second is None:
             device = trainer.strategy.root_device
@@ -318,6 +281,8 @@ class StoppingCallback:
             self._state.reprice(self._sizing.price(pl_module, self._settled.convention, batch))
         ranks = _trainer.accumulation(trainer) * _trainer.data_parallel_size(trainer)
         self._live.announce(count.processed * ranks if count is not None else None)
+        if self._resume.owes:
+            self._live.begin_at(self._resume.estimate(trainer, count))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the batch; after a real optimizer step, see whether it was the last one."""
@@ -359,7 +324,7 @@ class StoppingCallback:
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the loss, and look at the gate's metrics."""
         if self._live is not None and self._stage == "fit" and not trainer.sanity_checking:
-            self._live.note_validation(seen(trainer.callback_metrics, self._loss_names)[0])
+            self._live.note_validation()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Bring the counts and the decision up to date for the record."""
@@ -368,31 +333,17 @@ class StoppingCallback:
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Print the closing line and write the record."""
-        if self._live is None or self._state is None:
-            return
-        loss, _ = seen(trainer.callback_metrics, self._loss_names)
-        late = self._state.watch.late_by
-        self._reporter.say(describe_end(self._live.plan, self.law, self.usage, self.decision, loss, late))
-        self._write_record(trainer, self.decision)
+        if self._live is not None:
+            self._live.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Keep what a preempted or broken run has used."""
-        if self._live is None:
-            return
-        self._live.break_off()
-        if type(exception).__name__ == "SIGTERMException":
-            self._live.save("preempted")
-        why = f"the run was ended by {type(exception).__name__}"
-        self._write_record(trainer, StopDecision(False, StopReason.NOT_STOPPED, why))
-
-    def _write_record(self, trainer: Any, decision: StopDecision) -> None:
-        assert self._live is not None and self._state is not None and self._host is not None
-        if self._live.is_idle:
-            return  # nothing happened in this fit; the record of what did stands, its loss included
-        loss, name = seen(trainer.callback_metrics, self._loss_names)
-        seed, rate = self._host.seed(), self._host.learning_rate()
-        record = self._state.record(self._live.plan, decision, loss, name, seed=seed, final_rate=rate)
-        self._reporter.record(record)
+        """Keep what a preempted or broken run has used. Nothing that goes wrong here hides what ended it."""
+        if self._live is not None:
+            self._catch_up(trainer)
+            preempted = type(exception).__name__ == "SIGTERMException"  # raised on all ranks at one batch
+            self._live.break_off(type(exception).__name__, self.state_dict if preempted else None)
+        elif (wrong := what_is_wrong_with(trainer.ckpt_path)) is not None:
+            exception.add_note(f"scalestop: checkpoint: {wrong}")
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Leave nothing in the process group's store."""
@@ -404,18 +355,34 @@ class StoppingCallback:
         """Return the global counts and the run's identity."""
         if self._state is None or self._feed is None:
             return {}
-        trainer = self._trainer() if self._trainer is not None else None
-        if trainer is not None and _trainer.batch_is_done(trainer):
-            self._feed.catch_up()  # some other callback saves before this one's turn
+        self._catch_up(self._trainer() if self._trainer is not None else None)
         return self._state.state_dict(self._save_sums)
+
+    def _catch_up(self, trainer: Any) -> None:
+        """Count the batch at hand if it has been trained on, before this callback's turn to hear of it."""
+        if self._feed is not None and trainer is not None and _trainer.batch_is_done(trainer):
+            self._feed.catch_up()
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Mapping[str, Any]) -> None:
+        """Look for counts in the checkpoint that a fit goes on from; there may be none."""
+        if self._stage == "fit":
+            self._resume.see(checkpoint)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep saved counts until the model's size is known; a checkpoint loaded for testing leaves them alone."""
-        if getattr(self, "_stage", None) == "fit":
-            self._restored = state_dict
+        if self._stage == "fit":
+            self._resume.restore(state_dict)
 
     def _take_up_state(self) -> None:
-        state, self._restored = self._restored, {}
-        if state and self._state is not None:
-            for line in self._state.load_state_dict(state):
-                self._reporter.warn(line)
+        assert self._state is not None
+        for line in self._resume.take_up(self._state):
+            self._reporter.warn(line)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the Trainer behind, and what only lives in it; counts, plan and decision go along."""
+        trainer = self._trainer() if self._trainer is not None else None
+        left = {"_trainer": None, "_module": None, "_feed": None}
+        step = trainer.global_step if trainer is not None else self._sent_at_step
+        # these two are put here by Lightning, and are the module's
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("log", "log_dict")}
+        return {**kept, **left, "_sent_at_step": step}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scalestop.accounting.meter import Usage
 from scalestop.lightning import trainer as _trainer
+from scalestop.lightning.saving import checkpoint_directory, save_checkpoint
 from scalestop.planning.planned import Plan
-from scalestop.run.gate import Gate
+from scalestop.run.state import RunState
 from scalestop.schedules.run_schedules import RunSchedules
 from scalestop.schedules.undecayed import UndecayedPenalty
 
@@ -20,8 +23,7 @@ class TrainerHost:
     Args:
         trainer: The Trainer, set up.
         callback: Logs through it.
-        name: The callback's name, where there are several.
-        gate: Metrics that a compute-optimal stop waits for.
+        state: The run.
         save_checkpoint: Whether to save checkpoints; None saves unless the Trainer has checkpointing disabled.
         penalty: What an undecayed learning rate costs, where records tell.
     """
@@ -30,14 +32,14 @@ class TrainerHost:
         self,
         trainer: Any,
         callback: Any,
-        name: str | None,
-        gate: Gate,
+        state: RunState,
         save_checkpoint: bool | None,
         penalty: UndecayedPenalty | None,
     ) -> None:
-        self._trainer, self._callback, self._name, self._gate = trainer, callback, name, gate
+        self._trainer, self._callback, self._state = trainer, callback, state
+        self._name, self._gate = state.name, state.planner.aims.gate
         self._save_checkpoint = save_checkpoint
-        self.schedules = RunSchedules(_trainer.schedules(trainer), name or "", penalty)
+        self.schedules = RunSchedules(_trainer.schedules(trainer), state.name or "", penalty)
         """The run's learning-rate schedules."""
         self.folder = _trainer.log_directory(trainer)
         """The run's log directory."""
@@ -99,22 +101,54 @@ class TrainerHost:
         """Log under `scalestop/` through the Trainer's loggers, and show the budget in the progress bar."""
         prefix = f"scalestop/{self._name}/" if self._name else "scalestop/"
         metrics = {prefix + key: float(value) for key, value in values.items()}
-        for logger in self._trainer.loggers:
-            logger.log_metrics(metrics, step=_trainer.logging_step(self._trainer))
         options: dict[str, Any] = {"logger": False, "on_step": True, "on_epoch": False, "batch_size": 1}
-        self._callback.log_dict(metrics, **options)
+        step = _trainer.logging_step(self._trainer)
+        calls = [partial(logger.log_metrics, metrics, step=step) for logger in self._trainer.loggers]
+        calls.append(partial(self._callback.log_dict, metrics, **options))
         if "budget_used" in values:
             bar = f"budget_{self._name}" if self._name else "budget"
-            self._callback.log(bar, float(values["budget_used"]), prog_bar=True, **options)
+            calls.append(partial(self._callback.log, bar, float(values["budget_used"]), prog_bar=True, **options))
+        troubles = []
+        for call in calls:
+            try:
+                call()
+            except Exception as error:  # the others still get theirs
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
 
-    def save(self, what: str) -> Path | None:
-        """Save a checkpoint; every rank must call it."""
+    def save(self, what: str) -> Path | str | None:
+        """Save a checkpoint beside Lightning's own; every rank must call it."""
         wanted = self._save_checkpoint
         if wanted is None:
             wanted = self._trainer.checkpoint_callback is not None
-        if not wanted:
+        if not wanted or self._trainer.fast_dev_run:
             return None
+        run = self._state.run
+        folder = checkpoint_directory(self._trainer)
         stem = f"scalestop-{self._name}-{what}" if self._name else f"scalestop-{what}"
-        path = self.folder / "checkpoints" / f"{stem}-step={self._trainer.global_step}.ckpt"
-        self._trainer.save_checkpoint(path)
-        return path
+        return save_checkpoint(
+            self._trainer,
+            folder if folder is not None else self.folder / "checkpoints" / run[:8],
+            f"{stem}-step={self._trainer.global_step}",
+            run,
+        )
+
+
+class Ranks:
+    """Adds up ints over a Trainer's ranks; alone once it has been sent to another process."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.bind(trainer)
+
+    def bind(self, trainer: Any) -> None:
+        """Ask the ranks of this Trainer from now on."""
+        self._trainer = weakref.ref(trainer)
+
+    def __call__(self, values: Sequence[int]) -> Sequence[int]:
+        """Add up ints, element by element. A collective."""
+        return _trainer.sum_over_ranks(self._trainer(), values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the Trainer behind."""
+        return {}

@@ -54,20 +54,23 @@ class Host(Protocol):
         """End training after this step."""
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Log metrics under this run's prefix.
+        """Log metrics under this run's prefix, to each logger whatever another one raises.
 
         Raises:
-            Exception: Whatever a logger raises; the run goes on.
+            Exception: What the first one of them raised; the run goes on.
         """
 
-    def save(self, what: str) -> Path | None:
+    def save(self, what: str) -> Path | str | None:
         """Save a checkpoint where the run keeps its own, if checkpoints are wanted; every rank calls it.
+
+        Nothing is written over, and a save that fails leaves no file. Whatever happens on one rank, all ranks are at
+        the same collective afterwards, and all of them raise or none does.
 
         Args:
             what: Word in the file's name.
 
         Returns:
-            Where it was saved; None if none is wanted.
+            Where it was saved, a URL as text; None if none is wanted.
 
         Raises:
             Exception: Whatever the storage raises; the run goes on.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from scalestop.planning.planned import Plan
+from scalestop.planning.rule import StopReason
+from scalestop.run.earlier import Estimate
 from scalestop.run.host import Host
 from scalestop.run.metrics import delivered, run_metrics
+from scalestop.run.records import describe_end
 from scalestop.run.reporter import Reporter
 from scalestop.run.state import RunState
+from scalestop.run.stopping import StopDecision
 
 
 class LiveRun:
@@ -21,16 +26,17 @@ class LiveRun:
         state: The run.
         host: What trains it.
         reporter: Says what changes.
+        loss_names: Metrics that are the run's loss; the first of them that is logged counts.
     """
 
-    def __init__(self, state: RunState, host: Host, reporter: Reporter) -> None:
+    def __init__(self, state: RunState, host: Host, reporter: Reporter, loss_names: Sequence[str]) -> None:
         self.plan: Plan = state.planner.plan()
         """What the run will do, as far as is known by now."""
-        self.checkpoint_path: Path | None = None
+        self.checkpoint_path: Path | str | None = None
         """Where the last checkpoint was saved."""
         self.peak_flops_per_second: float | None = None
         """Peak of one device; None if unknown."""
-        self._state, self._host, self._reporter = state, host, reporter
+        self._state, self._host, self._reporter, self._loss_names = state, host, reporter, loss_names
         self._watch, self._planner = state.watch, state.planner
         self._planner.checked = False
         self._gate = state.planner.aims.gate
@@ -38,6 +44,7 @@ class LiveRun:
         self._started = self._reported = self._watch.usage
         self._stop_saved_at: int | None = None
         self._announced = False
+        self._log_troubles: set[str] = set()
 
     # ---- before the first step
 
@@ -79,6 +86,16 @@ class LiveRun:
         if self._watch.meter.world_size == 1:  # over several ranks the plan follows at the next common look
             self._watch.look_at_next_step()
 
+    def begin_at(self, before: Estimate) -> None:
+        """Count on from what was trained before anybody counted, once a batch tells how much that was."""
+        flops = before.processed * self._planner.flops_per_token
+        self._state.begin_at(before.tokens, flops, before.steps, before.words)
+        self._steps_before = before.steps
+        self._started = self._reported = self._watch.usage
+        self._reporter.say(before.words)
+        self.look()
+        self.tell_time()
+
     # ---- after an optimizer step
 
     def step(self, due: bool) -> None:
@@ -119,18 +136,15 @@ class LiveRun:
         """Set the clock of the schedules that follow the run."""
         self._host.tell_time(self.plan, self._watch.estimate)
 
-    def note_validation(self, loss: float | None) -> None:
-        """Note the loss of a validation, and look at the gate's metrics.
-
-        Args:
-            loss: The loss, nats per token; None if none was logged.
-        """
+    def note_validation(self) -> None:
+        """Note the loss of a validation, and look at the gate's metrics."""
+        loss, _ = self._loss()
         self._gate.require(self._host.metrics())
         usage = self._watch.sync()
         if self._gate.conditions or self._watch.meter.count_validation:
             self._watch.look_at_next_step()
         if loss is not None and usage.tokens_non_padding:
-            self._state.curve.append((usage.tokens_non_padding, loss))
+            self._state.note_loss(usage.tokens_non_padding, loss)
 
     def _waiting_for(self) -> str | None:
         """Return the gate's unmet conditions; ranks may have logged different values, and all follow the first."""
@@ -170,30 +184,37 @@ class LiveRun:
 
     def _log(self) -> None:
         usage, job, aims = self._watch.usage, self._watch.job_usage, self._planner.aims
-        window = usage.since(self._reported)
-        values = run_metrics(self.plan, aims.settled_law, usage, job)
-        peak = self.peak_flops_per_second
-        values |= delivered(self.plan, window, usage, self._planner.num_devices, peak, job)
-        if (goodput := self._watch.goodput) is not None:
-            values["goodput"] = goodput
-        self._reported = usage
+        window, self._reported = usage.since(self._reported), usage
         try:
+            values = run_metrics(self.plan, aims.settled_law, usage, job)
+            peak = self.peak_flops_per_second
+            values |= delivered(self.plan, window, usage, self._planner.num_devices, peak, job)
+            if (goodput := self._watch.goodput) is not None:
+                values["goodput"] = goodput
             self._host.log(values)
         except Exception as error:  # a logger is somebody else's code
-            self._reporter.warn(f"metrics could not be logged: {error}")
+            if (trouble := repr(error)) not in self._log_troubles:
+                self._log_troubles.add(trouble)
+                self._reporter.warn(f"metrics could not be logged: {error}")
 
     # ---- the end
 
-    def save(self, what: str) -> None:
+    def save(self, what: str) -> bool:
         """Save a checkpoint; every rank must call it, and a failure does not end the run.
 
         Args:
             what: Word in the file's name.
+
+        Returns:
+            Whether it was saved.
         """
         try:
-            self.checkpoint_path = self._host.save(what) or self.checkpoint_path
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            self._reporter.warn(f"the checkpoint could not be written: {error}")
+            path = self._host.save(what)
+        except Exception as error:  # storage is somebody else's code
+            self._reporter.warn(f"the checkpoint could not be written: {type(error).__name__}: {error}")
+            return False
+        self.checkpoint_path = path or self.checkpoint_path
+        return path is not None
 
     def finish(self) -> None:
         """Bring the counts and the decision up to date for the record."""
@@ -206,10 +227,54 @@ class LiveRun:
             self._save_stop()  # min_steps or the like held the stop back
         self._state.steps.detach()
 
-    def break_off(self) -> None:
-        """Stop watching a run that was broken off."""
-        self._state.steps.detach()
-        self._watch.pause()
+    def close(self) -> None:
+        """Say how the run ended, and keep its record."""
+        loss, name = self._loss()
+        usage, decision = self._watch.usage, self._watch.decision
+        law, late = self._planner.aims.settled_law, self._watch.late_by
+        self._reporter.say(describe_end(self.plan, law, usage, decision, loss, late))
+        self._record(decision, loss, name)
+
+    def break_off(self, what: str, add_up: Callable[[], object] | None) -> None:
+        """Keep what a run has used that was broken off; whatever goes wrong here is not told.
+
+        Args:
+            what: What broke it off.
+            add_up: Adds up the ranks' counts as for a checkpoint; given where all ranks are here, and then a checkpoint
+                is saved as well.
+        """
+        with suppress(Exception):
+            self._state.steps.detach()
+            self._watch.pause()
+        if add_up is not None:
+            with suppress(Exception):
+                if not self.save("preempted"):
+                    add_up()
+        loss: float | None = None
+        name: str | None = None
+        with suppress(Exception):  # after an error on a device no metric can be read
+            loss, name = seen(self._host.metrics(), self._loss_names)
+        with suppress(Exception):
+            decision = StopDecision(False, StopReason.NOT_STOPPED, f"the run was ended by {what}")
+            self._record(decision, loss, name, broken_off=True)
+
+    def _loss(self) -> tuple[float | None, str | None]:
+        try:
+            return seen(self._host.metrics(), self._loss_names)
+        except Exception as error:  # a metric is somebody else's code
+            self._reporter.warn(f"the loss could not be read: {type(error).__name__}: {error}")
+            return None, None
+
+    def _record(self, decision: StopDecision, loss: float | None, name: str | None, broken_off: bool = False) -> None:
+        if self.is_idle:
+            return  # nothing happened in this fit; the record of what did stands, its loss included
+        seed, rate = self._host.seed(), self._host.learning_rate()
+        record = self._state.record(self.plan, decision, loss, name, seed=seed, final_rate=rate, broken_off=broken_off)
+        self._reporter.record(record)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the trainer behind: in another process there is a plan to read, and nothing to train."""
+        return {**self.__dict__, "_host": None}
 
     @property
     def is_idle(self) -> bool:
@@ -222,7 +287,7 @@ class LiveRun:
 
 
 def seen(metrics: Mapping[str, Any], names: Sequence[str]) -> tuple[float | None, str | None]:
-    """Return the first of the named metrics that was logged, and its name."""
+    """Return the first of the named metrics that was logged and can be read, and its name."""
     for name in names:
         if name in metrics:
             return float(metrics[name]), name

@@ -25,7 +25,9 @@ from scalestop.run.stopping import StopDecision
 if TYPE_CHECKING:
     from scalestop.accounting.params import ParamCount
 
-SCHEMA = "scalestop.record/1"
+SCHEMA = "scalestop.record/2"
+_READ = ("scalestop.record/1", SCHEMA)
+"""Formats that are read. The first one does not say whether its counts are exact."""
 FILE_NAME = "scalestop.json"
 DECAYED_SHARE = 0.1
 """A learning rate at or below this share of its peak counts as decayed to its end."""
@@ -80,6 +82,10 @@ class RunRecord:
     """Steps by which the stop may have come late, after a step over several ranks that no check could expect."""
     started: str | None = None
     """When it began, UTC, ISO 8601, by its end and its seconds of training: at the latest, where a run has paused."""
+    exact: bool | None = None
+    """Whether the counts are exact; None in a record of before scalestop noted it."""
+    inexact_because: str = ""
+    """Why they are not."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of Python and of the packages that matter."""
     schema: str = SCHEMA
@@ -88,6 +94,10 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data: a number that is not finite stands as text, `"NaN"` or `"Infinity"`."""
         return {name: _as_json(value) for name, value in asdict(self).items()}
+
+    def to_json(self) -> str:
+        """Return the text of the record's file."""
+        return json.dumps(self.to_dict(), indent=2, default=str, allow_nan=False) + "\n"
 
     def save(self, path: str | Path) -> Path:
         """Write the record atomically: a reader sees the old file or the new one, never half of one.
@@ -100,8 +110,7 @@ class RunRecord:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(self.to_dict(), file, indent=2, default=str, allow_nan=False)
-                file.write("\n")
+                file.write(self.to_json())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
@@ -121,7 +130,7 @@ class RunRecord:
             data = parse_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: is not JSON: {error}") from None
         return cls.from_dict(data, where=str(path))
 
@@ -132,16 +141,18 @@ class RunRecord:
         Raises:
             InputError: Naming each unknown or missing field, another schema, or what is no number.
         """
-        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+        if not isinstance(data, Mapping) or data.get("schema") not in _READ:
             got = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
-            raise InputError(f"{where}: schema: expected {SCHEMA!r}, got {shown(got)}")
+            later = str(got).startswith("scalestop.record/")
+            what = "if a later scalestop wrote it, update this one" if later else "no run record of scalestop"
+            raise InputError(f"{where}: schema: expected {' or '.join(map(repr, _READ))}, got {shown(got)}; {what}")
         known = {f.name for f in fields(cls)}
         required = {"num_params", "num_tokens", "flops", "loss", "stop_reason", "law", "budget"}
         if missing := sorted(required - set(data)):
             raise InputError(f"{where}: missing field(s) {', '.join(missing)}")
         if unknown := sorted(shown(name, 40).strip("'") for name in set(data) - known):
             raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}")
-        values = dict(data)
+        values = {**data, "schema": SCHEMA}
         try:
             values["curve"] = tuple((int(tokens), float(loss)) for tokens, loss in values.get("curve", ()))
         except (TypeError, ValueError, OverflowError):
@@ -216,7 +227,7 @@ def describe_end(
 def build_record(
     *,
     plan: Plan,
-    params: ParamCount,
+    params: ParamCount | None,
     usage: Usage,
     decision: StopDecision,
     loss: float | None,
@@ -227,6 +238,7 @@ def build_record(
     lr_final_share: float | None = None,
     late_by: int | None = None,
     now: float | None = None,
+    inexact_because: str = "",
 ) -> RunRecord:
     """Return the record of a run that has ended; see `RunRecord` for each field.
 
@@ -245,7 +257,7 @@ def build_record(
         message=decision.message + diverged,
         law=plan.law,
         budget=str(plan.budget),
-        params={name: value for name, value in asdict(params).items() if name != "notes"},
+        params={name: value for name, value in asdict(params).items() if name != "notes"} if params else {},
         plan=plan_summary(plan),
         usage=asdict(usage),
         curve=tuple(curve),
@@ -256,32 +268,10 @@ def build_record(
         overshoot=decision.overshoot,
         late_by=late_by,
         started=datetime.fromtimestamp(ended - usage.seconds, UTC).isoformat(timespec="seconds"),
+        exact=not inexact_because,
+        inexact_because=inexact_because,
         versions=versions(),
     )
-
-
-def record_path(folder: Path, run: str, name: str | None = None) -> Path:
-    """Return the file for a run's record: its own from before a resume, never another run's.
-
-    Args:
-        folder: The run's log directory.
-        run: The run's identity.
-        name: Name of the callback, where there are several.
-    """
-    stem, suffix = FILE_NAME.split(".")
-    stem = f"{stem}-{name}" if name else stem
-    path, number = folder / f"{stem}.{suffix}", 1
-    while path.exists() and not _is_record_of(path, run):
-        number += 1
-        path = folder / f"{stem}-{number}.{suffix}"
-    return path
-
-
-def _is_record_of(path: Path, run: str) -> bool:
-    try:
-        return RunRecord.load(path).run == run
-    except InputError:
-        return False
 
 
 def law_fingerprint(law: ScalingLaw) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
-from scalestop.errors import ScalestopWarning
-from scalestop.run.records import RunRecord, record_path
+from scalestop.errors import InputError, ScalestopWarning
+from scalestop.run.files import write_new
+from scalestop.run.records import FILE_NAME, RunRecord
 
 
 class Reporter:
@@ -23,28 +28,78 @@ class Reporter:
         self.record_path: Path | None = None
         """Where the record was written."""
         self._verbose, self._write_record = verbose, write_record
-        self._folder, self._speaks = Path(), True
+        self._folder: Path | None = None
+        self._speaks = True
 
-    def take_place(self, folder: Path, is_rank_zero: bool) -> None:
-        """Take up a run's folder, and whether this process is the one that speaks."""
+    def take_place(self, folder: Path | None, is_rank_zero: bool) -> None:
+        """Take up a run's folder, None if it keeps nothing, and whether this process is the one that speaks."""
         self._folder, self._speaks = folder, is_rank_zero
 
     def say(self, text: str) -> None:
-        """Print; further lines are indented."""
+        """Print; further lines are indented. What cannot be printed, on a closed pipe or a full disk, is lost."""
         if self._verbose and self._speaks:
             label = f"scalestop[{self.name}]" if self.name else "scalestop"
-            print(f"{label}: {text}".replace("\n", "\n  "), flush=True)
+            with suppress(Exception):
+                _write(f"{label}: {text}".replace("\n", "\n  ") + "\n")
 
     def warn(self, text: str) -> None:
-        """Warn, with a `ScalestopWarning`."""
+        """Warn, with a `ScalestopWarning`.
+
+        Raises:
+            ScalestopWarning: If the user's own filter turns warnings into errors.
+        """
         if self._speaks:
-            warnings.warn(f"scalestop: {text}", ScalestopWarning, stacklevel=3)
+            try:
+                warnings.warn(f"scalestop: {text}", ScalestopWarning, stacklevel=3)
+            except ScalestopWarning:
+                raise
+            except Exception:  # somebody else's way of showing warnings
+                return
 
     def record(self, record: RunRecord) -> None:
         """Write the run's record into its folder."""
-        if not (self._write_record and self._speaks):
+        if not (self._write_record and self._speaks) or self._folder is None:
             return
         try:
-            self.record_path = record.save(record_path(self._folder, record.run, self.name))
-        except OSError as error:
+            self.record_path = keep_record(record, self._folder, self.name)
+        except Exception as error:
             self.warn(f"the record could not be written to {self._folder}: {error}")
+
+
+def keep_record(record: RunRecord, folder: Path, name: str | None = None) -> Path:
+    """Write a run's record: over its own from before a resume, never over another run's, and one for each run.
+
+    Args:
+        record: The record.
+        folder: The run's log directory.
+        name: Name of the callback, where there are several.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    stem, suffix = FILE_NAME.split(".")
+    path = folder / (f"{stem}-{name}.{suffix}" if name else FILE_NAME)
+    return write_new(path, record.to_json(), lambda file: _is_record_of(file, record.run))
+
+
+def _is_record_of(path: Path, run: str) -> bool:
+    try:
+        return RunRecord.load(path).run == run != ""
+    except InputError:
+        return False
+
+
+def _write(text: str) -> None:
+    """Write to stdout, and leave nothing in its buffer.
+
+    A `print` that fails leaves its text behind, and Python fails on it again as it ends: exit status 120 for a run that
+    has done its work.
+    """
+    out = sys.stdout
+    if out is not sys.__stdout__ or not isinstance(out, TextIOWrapper):
+        print(text, end="", flush=True)  # a notebook or a test has put something of its own in place
+        return
+    out.flush()
+    encoded = memoryview(text.encode(out.encoding, "replace"))
+    while encoded:
+        encoded = encoded[os.write(out.fileno(), encoded) :]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from scalestop.accounting.meter import Meter, Usage
+from scalestop.errors import InputError
 from scalestop.planning.planned import Plan
 from scalestop.run.planner import RunPlanner
 from scalestop.run.records import RunRecord, build_record, law_fingerprint
+from scalestop.run.saved import SCHEMA, read_state
 from scalestop.run.steps import StepSensor
 from scalestop.run.stopping import StopDecision
 from scalestop.run.watch import RunWatch
@@ -19,6 +22,12 @@ if TYPE_CHECKING:
 
 SumAtSave = Callable[[str, list[int]], list[int] | None]
 """Adds up ints over the ranks at a checkpoint under a key of that moment; None if some rank did not answer."""
+
+
+_ALONE = "the checkpoint was saved by one rank alone: its counts since the last reduction are estimates"
+_BROKEN_OFF = "the run was broken off, and each rank's count since the last reduction was taken to be the first one's"
+_CURVE_POINTS = 512
+"""Most points of a curve that are kept; a longer one is thinned to every second, fourth, ... validation."""
 
 
 @dataclass
@@ -38,12 +47,46 @@ class RunState:
     steps: StepSensor = field(default_factory=StepSensor)
     """Keeps the peak of the learning rate."""
     curve: list[tuple[int, float]] = field(default_factory=list)
-    """Validation loss against tokens."""
+    """Validation loss against tokens; the last validation and every `_stride`-th before it."""
+    inexact_because: str = ""
+    """Why the counts are not exact over the run's whole life; empty if they are."""
+    _stride: int = 1
+    _validations: int = 0
+    _saved: tuple[int, dict[str, Any]] | None = None
 
     def reprice(self, cost: FlopsPerToken) -> None:
         """Charge another price for the tokens to come."""
         self.planner.flops_per_token = cost.model
         self.watch.meter.reprice(cost.model, cost.forward)
+
+    def begin_at(self, tokens: int, flops: int, steps: int, inexact_because: str = "") -> None:
+        """Count on from what was trained before anybody counted.
+
+        Args:
+            tokens: Tokens trained on, over all ranks; none of them padding, as far as anybody knows.
+            flops: What they cost, FLOPs.
+            steps: Optimizer steps.
+            inexact_because: Why these are no exact counts.
+        """
+        counts = {"tokens": tokens, "tokens_non_padding": tokens, "tokens_in_loss": tokens, "flops": flops}
+        meter = self.watch.meter
+        before = meter.state_dict(dict.fromkeys(meter.pending, 0))
+        meter.load_state_dict({**before, **counts, "optimizer_steps": steps})
+        self.watch.begin_job()
+        self.inexact_because = inexact_because
+
+    def note_loss(self, tokens: int, loss: float) -> None:
+        """Add a validation to the curve."""
+        if self.curve and (self._validations - 1) % self._stride:
+            self.curve.pop()  # it was there as the last one only
+        self.curve.append((tokens, loss))
+        self._validations += 1
+        if len(self.curve) > _CURVE_POINTS:
+            last = self.curve[-1]
+            self.curve = self.curve[::2]
+            self._stride *= 2
+            if self.curve[-1] != last:
+                self.curve.append(last)
 
     def state_dict(self, sum_at_save: SumAtSave) -> dict[str, Any]:
         """Return the run as it is now, counts global over ranks: plain data, so that weights_only loading takes it.
@@ -53,26 +96,46 @@ class RunState:
         """
         # the ranks' own counts differ: the key is of what they all share, at this moment alone
         key = f"{self.name}/{self.watch.moment}"
+        counts = self.watch.state_dict(lambda values: sum_at_save(key, values))
+        self._saved = (self.watch.batches, counts)
+        why = self.inexact_because or ("" if counts["exact"] else _ALONE)
         return {
-            **self.watch.state_dict(lambda values: sum_at_save(key, values)),
+            **counts,
+            "schema": SCHEMA,
+            "exact": not why,
+            "inexact_because": why,
             "run": self.run,
             "curve": [[tokens, loss] for tokens, loss in self.curve],
+            "curve_stride": self._stride,
+            "curve_seen": self._validations,
             "peak_lr": self.steps.peak_rate,
             "measured_flops_per_second": self.planner.measured,
             "fingerprint": self._fingerprint(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
-        """Go on from a saved run, and return what to warn of."""
-        self.watch.meter.load_state_dict(state["meter"])
+        """Go on from a saved run, and return what to warn of.
+
+        Raises:
+            InputError: If it is none, or one of a later version; see `read_state`.
+        """
+        state = read_state(state)
+        try:
+            self.watch.meter.load_state_dict(state["meter"])
+        except InputError as error:
+            raise InputError(f"checkpoint: the callback's state is damaged: {error}; take another checkpoint") from None
         self.run, self.steps.peak_rate = state["run"], state["peak_lr"]
         self.planner.measured = state["measured_flops_per_second"]
-        self.curve = [(int(tokens), float(loss)) for tokens, loss in state["curve"]]
+        self.curve, self._stride, self._validations = [], 1, 0
+        for tokens, loss in state["curve"]:
+            self.note_loss(tokens, loss)
+        if state["curve_stride"] > 1:
+            self._stride, self._validations = state["curve_stride"], state["curve_seen"]
         lines = []
+        self.inexact_because = state["inexact_because"]
         if not state["exact"]:
-            lines.append(
-                "the checkpoint was saved by one rank alone: its counts since the last reduction are estimates"
-            )
+            self.inexact_because = self.inexact_because or _ALONE
+            lines.append(self.inexact_because)
         mine, saved = self._fingerprint(), state["fingerprint"]
         trainable = mine.pop("trainable")
         if saved.get("trainable", trainable) != trainable:
@@ -95,6 +158,27 @@ class RunState:
             "trainable": self.sizing.params.trainable if self.sizing.params else None,
         }
 
+    def counts_alone(self) -> tuple[Usage, str]:
+        """Return what the run has used by now as this rank knows without asking the others, and why that is inexact.
+
+        For a run that was broken off, where there is no telling which ranks are still there.
+        """
+        watch = self.watch
+        several = watch.meter.world_size > 1
+        if several and self._saved is not None and self._saved[0] == watch.batches:
+            counts = self._saved[1]  # of this very moment, and all ranks may have added to it
+        else:
+            try:
+                counts = watch.state_dict(lambda values: None)
+            except Exception as error:  # what is still on the accelerator cannot be read after an error there
+                why = f"counts still on the device could not be read ({type(error).__name__})"
+                usage = watch.estimate()
+                whole = {name: round(value) for name, value in asdict(usage).items() if "seconds" not in name}
+                return replace(usage, **whole), self.inexact_because or why
+        meter = Meter(watch.meter.flops_per_token)
+        meter.load_state_dict(counts["meter"])
+        return meter.usage, self.inexact_because or ("" if counts["exact"] else _BROKEN_OFF)
+
     def record(
         self,
         plan: Plan,
@@ -104,6 +188,7 @@ class RunState:
         *,
         seed: int | None,
         final_rate: float | None,
+        broken_off: bool = False,
     ) -> RunRecord:
         """Return the run's record.
 
@@ -114,13 +199,14 @@ class RunState:
             loss_name: Metric that it is.
             seed: Seed of the run; None if it was given none.
             final_rate: The learning rate at the end.
+            broken_off: Whether the run was broken off, so that the ranks' counts may not have been added up.
         """
         peak = self.steps.peak_rate
-        assert self.sizing.params is not None
+        usage, why = self.counts_alone() if broken_off else (self.watch.usage, self.inexact_because)
         return build_record(
             plan=plan,
             params=self.sizing.params,
-            usage=self.watch.usage,
+            usage=usage,
             decision=decision,
             loss=loss,
             loss_name=loss_name,
@@ -129,4 +215,5 @@ class RunState:
             seed=seed,
             late_by=self.watch.late_by,
             lr_final_share=final_rate / peak if final_rate is not None and peak > 0 else None,
+            inexact_because=why,
         )

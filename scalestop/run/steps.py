@@ -33,7 +33,9 @@ class StepSensor:
         self._first = optimizers[0] if optimizers else None
         self._count, self._counted = count, count()
         self._handles = None
-        if optimizers and all(hasattr(optimizer, "register_step_post_hook") for optimizer in optimizers):
+        # a stand-in for no optimizer holds no parameters, and moves none
+        watchable = [bool(o.param_groups) for o in optimizers if hasattr(o, "register_step_post_hook")]
+        if len(watchable) == len(optimizers) and any(watchable):
             self._handles = [optimizer.register_step_post_hook(self._on_optimizer_step) for optimizer in optimizers]
 
     def detach(self) -> None:
@@ -41,6 +43,10 @@ class StepSensor:
         for handle in self._handles or ():
             handle.remove()
         self._handles = self._first = self._count = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the trainer behind: what goes to another process has seen a peak, and watches nothing."""
+        return {**StepSensor().__dict__, "peak_rate": self.peak_rate}
 
     def moved(self) -> bool:
         """Whether weights have moved since this was last asked."""

@@ -99,6 +99,14 @@ class RunWatch:
             self._job_start = self.meter.usage
         self._looked = self.meter.usage
 
+    def go_on(self, reduce: Reduce) -> None:
+        """Count on in another process: its ranks are asked from now on."""
+        self._reduce = reduce
+
+    def begin_job(self) -> None:
+        """Take what the meter holds by now for the work of earlier jobs."""
+        self._job_start = self._looked = self.meter.usage
+
     def begin_batch(self) -> None:
         """Note that a training step begins."""
         self._batch_began = self._clock()

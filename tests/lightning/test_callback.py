@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -297,12 +295,6 @@ def test_the_callback_leaves_batches_and_their_order_as_they_were(tmp_path):
         kept.append(train(callbacks, tmp_path, Keeps(), data, max_steps=5).toy.kept)
     assert len(kept[0]) == len(kept[1]) == 5
     assert all(torch.equal(a, b) for a, b in zip(*kept, strict=True))
-
-
-def test_callback_can_be_pickled_before_training():
-    """Spawning strategies send it to other processes."""
-    copy = pickle.loads(pickle.dumps(stopping(name="x")))
-    assert copy.budget == stopping().budget and copy.name == "x"
 
 
 def test_n_of_the_record_is_the_models(tmp_path):

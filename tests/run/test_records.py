@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from scalestop.accounting.params import ParamCount
 from scalestop.errors import InputError
 from scalestop.laws import get_law
 from scalestop.planning.plan import make_plan
-from scalestop.run.records import RunRecord, build_record, describe_end, law_fingerprint, record_path
+from scalestop.run.records import RunRecord, build_record, describe_end, law_fingerprint
+from scalestop.run.reporter import keep_record
 from scalestop.run.stopping import decide
 
 REQUIRED = {
@@ -121,9 +124,12 @@ def test_written_file_is_readable_by_others(tmp_path):
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({}, "schema: expected 'scalestop.record/1', got None"),
-        ([1], "schema: expected 'scalestop.record/1', got 'list'"),
-        ({**REQUIRED, "schema": "scalestop.record/9"}, "got 'scalestop.record/9'"),
+        ({}, "schema: expected 'scalestop.record/1' or 'scalestop.record/2', got None; no run record of scalestop"),
+        ([1], "schema: expected 'scalestop.record/1' or 'scalestop.record/2', got 'list'; no run record"),
+        (
+            {**REQUIRED, "schema": "scalestop.record/9"},
+            "got 'scalestop.record/9'; if a later scalestop wrote it, update this one",
+        ),
         ({"schema": "scalestop.record/1", "law": "x"}, "missing field.* budget, flops, loss, num_params"),
         ({**REQUIRED, "schema": "scalestop.record/1", "n_tokens": 5}, "unknown field.* n_tokens"),
     ],
@@ -142,13 +148,48 @@ def test_unreadable_files_are_named(tmp_path):
 
 
 def test_file_of_a_run_is_its_own(tmp_path):
-    assert record_path(tmp_path, "abc") == tmp_path / "scalestop.json"
-    record_of().save(tmp_path / "scalestop.json")
-    assert record_path(tmp_path, "abc") == tmp_path / "scalestop.json"
-    assert record_path(tmp_path, "other") == tmp_path / "scalestop-2.json"
+    def keep(run, name=None):
+        return keep_record(record_of(run=run), tmp_path, name).name
+
+    assert keep("abc") == keep("abc") == "scalestop.json"
     (tmp_path / "scalestop-2.json").write_text("somebody's notes")
-    assert record_path(tmp_path, "other") == tmp_path / "scalestop-3.json"
-    assert record_path(tmp_path, "other", "small") == tmp_path / "scalestop-small.json"
+    assert keep("other") == keep("other") == "scalestop-3.json"
+    assert keep("other", "small") == "scalestop-small.json"
+    (tmp_path / "scalestop.json").unlink()
+    assert keep("other") == "scalestop-3.json"  # one record a run, though a nearer name is free again
+    assert (tmp_path / "scalestop-2.json").read_text() == "somebody's notes"
+    assert len(os.listdir(tmp_path)) == 3
+
+
+def test_runs_that_end_at_once_in_one_folder_lose_no_record(tmp_path):
+    """Eight at a time, four times over, all with one name for their file."""
+    together = threading.Barrier(8)
+
+    def end(run: int) -> None:
+        for turn in range(4):
+            together.wait(30)
+            keep_record(record_of(run=f"{run}-{turn}", curve=[]), tmp_path)
+
+    threads = [threading.Thread(target=end, args=(run,)) for run in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = [RunRecord.load(path).run for path in tmp_path.iterdir()]
+    assert sorted(kept) == sorted(f"{run}-{turn}" for run in range(8) for turn in range(4))
+
+
+def test_a_record_of_the_first_release_is_read_and_its_counts_claim_nothing():
+    record = RunRecord.load(Path(__file__).parents[1] / "data" / "record-schema-1.json")
+    assert (record.num_tokens, record.stop_reason, record.usage["optimizer_steps"]) == (1920, "TOKEN_LIMIT", 30)
+    assert record.exact is None and record.inexact_because == ""
+    assert RunRecord.from_dict(record.to_dict()) == record
+
+
+def test_a_record_says_whether_it_is_exact():
+    assert record_of().exact is True
+    rough = record_of(inexact_because="nobody counted")
+    assert (rough.exact, rough.inexact_because) == (False, "nobody counted")
 
 
 @pytest.mark.parametrize(("share", "decayed"), [(0.0, True), (0.1, True), (0.11, False), (1.0, False), (None, None)])

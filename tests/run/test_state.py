@@ -11,14 +11,15 @@ from counting import LAW, Clock, N, count
 
 from scalestop.accounting.meter import Meter
 from scalestop.accounting.sizing import Sizing
-from scalestop.accounting.tokens import TokenAccumulator
+from scalestop.accounting.tokens import TokenAccumulator, TokenCount
 from scalestop.planning.budget import Budget
-from scalestop.planning.rule import StopRule
+from scalestop.planning.rule import StopReason, StopRule
 from scalestop.planning.speed import Speed
 from scalestop.run.aims import Aims
 from scalestop.run.gate import Gate
 from scalestop.run.planner import RunPlanner
 from scalestop.run.state import RunState
+from scalestop.run.stopping import StopDecision
 from scalestop.run.watch import RunWatch
 
 
@@ -39,7 +40,7 @@ def trained(run: str) -> RunState:
     for _ in range(3):
         state.watch.begin_batch()
         state.watch.end_batch(count(64), True)
-    state.curve.append((128, 2.5))
+    state.note_loss(128, 2.5)
     state.steps.see_rate(0.01)
     state.planner.measured = 1e12
     return state
@@ -76,3 +77,112 @@ def test_counts_that_one_rank_estimated_are_said_to_be():
     assert state_of("b").load_state_dict(state) == [
         "the checkpoint was saved by one rank alone: its counts since the last reduction are estimates"
     ]
+
+
+@pytest.mark.parametrize("validations", [1, 2, 511, 512, 513, 514, 1025, 5000, 100_000])
+def test_a_curve_is_thinned_evenly_and_keeps_its_first_and_last_point(validations):
+    state = state_of("a")
+    for i in range(validations):
+        state.note_loss(64 * i, float(i))
+    kept = [tokens // 64 for tokens, _ in state.curve]
+    assert len(kept) <= 512 and kept[0] == 0 and kept[-1] == validations - 1
+    stride = 1 if len(kept) < 3 else kept[1] - kept[0]
+    inner = [*range(0, validations, stride)]
+    assert kept == inner + ([validations - 1] if inner[-1] != validations - 1 else [])
+    assert stride & (stride - 1) == 0 and validations / stride <= 512 < max(513, 4 * validations / stride)
+
+
+def test_a_thinned_curve_goes_on_after_a_resume_as_if_unbroken():
+    whole, first = state_of("a"), state_of("a")
+    for i in range(3000):
+        whole.note_loss(i + 1, float(i))
+    for i in range(1234):
+        first.note_loss(i + 1, float(i))
+    second = state_of("b")
+    second.load_state_dict(first.state_dict(alone))
+    assert second.curve == first.curve
+    for i in range(1234, 3000):
+        second.note_loss(i + 1, float(i))
+    assert second.state_dict(alone)["curve"] == whole.state_dict(alone)["curve"]
+
+
+# ---- counts of a run that is broken off
+
+
+def on_two_ranks(run: str = "a") -> RunState:
+    """Rank 0 of two that train on batches of one size; reduced after the third step, and two more taken since."""
+    state = state_of(run)
+    meter = state.watch.meter
+    meter.world_size = 2
+    state.watch._reduce = lambda values: [2 * value for value in values]
+    for step in range(5):
+        state.watch.begin_batch()
+        state.watch.end_batch(count(64), True)
+        if step == 2:
+            state.watch.sync()
+    return state
+
+
+def recorded(state: RunState, **options):
+    plan = state.planner.plan(64)
+    decision = StopDecision(False, StopReason.NOT_STOPPED, "broken")
+    return state.record(plan, decision, None, None, seed=None, final_rate=None, **options)
+
+
+def test_one_rank_alone_estimates_the_others_and_says_so():
+    """Tokens and steps are of one moment: not the last reduction's 384 tokens beside five steps."""
+    record = recorded(on_two_ranks(), broken_off=True)
+    assert (record.num_tokens, record.usage["optimizer_steps"], record.flops) == (640, 5, 640 * 6 * N)
+    assert record.exact is False and record.inexact_because.startswith("the run was broken off, and each rank's")
+
+
+def test_counts_that_all_ranks_added_up_at_this_moment_are_exact():
+    state = on_two_ranks()
+    state.state_dict(lambda key, values: [3 * value for value in values])
+    record = recorded(state, broken_off=True)
+    assert (record.num_tokens, record.exact, record.inexact_because) == (384 + 3 * 128, True, "")
+    state.watch.end_batch(count(64), True)  # a step later they are of the past
+    later = recorded(state, broken_off=True)
+    assert (later.num_tokens, later.exact) == (384 + 2 * 192, False)
+
+
+def test_alone_on_one_rank_a_broken_run_is_exact():
+    record = recorded(trained("a"), broken_off=True)
+    assert (record.num_tokens, record.exact) == (192, True)
+
+
+def test_counts_that_cannot_be_read_off_the_device_are_estimated():
+    state = trained("a")
+    state.watch.end_batch(TokenCount(64, torch.tensor(32), torch.tensor(32), 1), True)
+    state.watch.read_masks()
+    state.watch.end_batch(TokenCount(64, torch.tensor(32), torch.tensor(32), 1), True)
+
+    def lost():
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    state.watch.read_masks = lost
+    record = recorded(state, broken_off=True)
+    share = (3 * 64 + 32) / (4 * 64)
+    assert record.num_tokens == 3 * 64 + 32 + round(64 * share) and record.usage["optimizer_steps"] == 5
+    assert record.exact is False
+    assert record.inexact_because == "counts still on the device could not be read (RuntimeError)"
+
+
+def test_what_was_inexact_once_is_inexact_for_good():
+    first = trained("a")
+    first.inexact_because = "nobody counted the first ten steps"
+    second = state_of("b")
+    assert second.load_state_dict(first.state_dict(alone)) == ["nobody counted the first ten steps"]
+    assert recorded(second).exact is False
+    assert second.state_dict(alone)["exact"] is False
+
+
+def test_counting_begins_at_what_was_there_before():
+    state = state_of("a")
+    state.begin_at(5000, 77, 9, "told")
+    usage = state.watch.usage
+    assert (usage.tokens, usage.tokens_non_padding, usage.flops, usage.optimizer_steps) == (5000, 5000, 77, 9)
+    assert state.watch.job_usage.tokens == 0 and state.inexact_because == "told"
+    state.watch.end_batch(count(64), True)
+    assert (state.watch.usage.tokens, state.watch.usage.flops) == (5064, 77 + 64 * 6 * N)
+    assert state.watch.job_usage.optimizer_steps == 1
