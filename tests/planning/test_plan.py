@@ -216,6 +216,7 @@ def test_time_without_a_speed_waits_for_a_measurement():
     assert plan.allocation is plan.verdict is plan.size_ratio is plan.loss_at_optimum is None
     assert (plan.stop_step, plan.stop_reason) == (None, StopReason.NOT_STOPPED)
     assert [limit.amount for limit in plan.limits] == [43_200.0]
+    assert make_plan("12h", LAW, 10**8, rule=StopRule(undersized="stop")).limits == plan.limits
 
 
 def fitted_law(scatter=()):
@@ -539,6 +540,7 @@ def test_a_run_has_at_least_one_parameter_one_token_and_one_flop():
     assert law.optimal_tokens(100) == pytest.approx(0.16)
     own = make_plan("1e9 FLOPs", law, 100, rule=StopRule(undersized="stop"))
     assert (own.target_tokens, own.stop_tokens) == (1, 1)
+    assert own.loss_at_stop == pytest.approx(law.loss(100, 1))
 
 
 def test_limits_of_every_kind():

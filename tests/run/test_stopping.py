@@ -247,6 +247,12 @@ RIGHT = plan_of(1.05 * OPTIMAL_FLOPS)
             "1.2e8 FLOPs of the 1.008e8 FLOPs budget (119.0%); N 1k (total) = 0.976 N_opt, 16.4k tokens of D_opt 16.4k "
             "(100.0%)",
         ),
+        (  # and here the rest of it
+            RIGHT,
+            used(20_000, tokens_non_padding=16_396),
+            "1.2e8 FLOPs of the 1.008e8 FLOPs budget (119.0%); N 1k (total) = 0.976 N_opt, 16.4k tokens of D_opt 16.4k "
+            "(100.0%), compute-optimal too",
+        ),
         (  # 5,000 tokens at 6 N: N_opt 559 and D_opt 8,944
             plan_of("5000 tokens", rule=IGNORE),
             used(5500),
@@ -348,6 +354,7 @@ def test_the_optimum_is_looked_for_until_it_waits_for_a_metric():
     assert tokens_to_next_check(RIGHT, there, used(10)) == 404
     assert tokens_to_next_check(RIGHT, used(16_395), used(10)) == 1
     assert steps_to_next_check(RIGHT, before, used(10)) == 19
+    assert steps_to_next_check(RIGHT, used(16_395, optimizer_steps=999), used(10)) == 1
     assert steps_to_next_check(RIGHT, there, used(10)) == 20
     never = plan_of(1.05 * OPTIMAL_FLOPS, rule={"overshoot": "never"})
     assert tokens_to_next_check(never, before, used(10)) == 396  # no margin before the optimum

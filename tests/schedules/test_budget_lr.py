@@ -396,6 +396,23 @@ def test_a_branch_begins_anywhere_on_the_plateau_and_all_its_schedules_with_it()
         begin_branch([*schedules, fresh], 0.99)
 
 
+def test_the_whole_run_may_be_a_warmup():
+    optimizer = optimizer_of()
+    schedule = BudgetLR(optimizer, warmup=1.0, decay=0.0)
+    assert rates(optimizer) == [0.01]
+    schedule.advance(0.5)
+    assert rates(optimizer) == pytest.approx([0.505])
+
+
+def test_a_decay_that_begins_in_the_warmup_falls_from_the_peak():
+    schedule = BudgetLR(optimizer_of(), warmup=0.5, shape="linear")
+    schedule.advance(0.2)
+    schedule.decay_from_here()
+    assert schedule.factor == 1.0
+    schedule.advance(0.6)
+    assert schedule.factor == pytest.approx(0.5)
+
+
 def test_a_decay_that_begins_at_the_end_is_over():
     schedule = BudgetLR(optimizer_of(), floor=0.25)
     schedule.advance(1.5)
