@@ -102,7 +102,8 @@ def test_lightning_cli_file(tmp_path, namespace):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "scalestop: COMPUTE_OPTIMAL: N 272 (total)" in result.stdout
-    record = json.loads(Path(tmp_path, "scalestop.json").read_text())
+    # without a logger, beside the checkpoints: the working directory stays clean
+    record = json.loads(Path(tmp_path, "checkpoints", "scalestop.json").read_text())
     assert record["num_tokens"] == 70 * 64 and record["num_params"] == toys.N
 
 
