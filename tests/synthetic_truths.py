@@ -10,7 +10,8 @@ import numpy as np
 Loss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 TRUTHS = ("chinchilla", "sum power", "interaction", "sized", "kaplan")
-"""E + u + v; E + (u + v)^gamma; E + u + v + g·sqrt(u·v); an alpha that drifts with log N; Kaplan et al. 2020, eq. 1.5."""
+"""E + u + v; E + (u + v)^gamma; E + u + v + g·sqrt(u·v); an alpha that drifts with log N; and the law of Kaplan et al.
+2020, eq. 1.5."""
 
 FACTORS = (10, 30, 100)
 """How far above the dearest run of a table its held-out runs reach."""
@@ -78,7 +79,7 @@ def design(rng: np.random.Generator, loss: Loss) -> tuple[str, np.ndarray, np.nd
         n, multiples = np.geomspace(*ends, sizes), np.array([0.25, 0.5, 1, 2, 4, 8])[: rng.integers(4, 7)]
         N = np.repeat(n, len(multiples))
         D = np.tile(multiples, sizes) * np.repeat(np.geomspace(low, high, sizes) / 6 / n, len(multiples))
-        kept = 6 * N * D <= high * 1.001
+        kept = high * 1.001 >= 6 * N * D
         return kind, N[kept], D[kept]
     flops = np.exp(rng.uniform(np.log(low), np.log(high), rng.integers(30, 200)))
     sizes = np.geomspace(ends[0] / 2, ends[1] * 2, rng.integers(6, 15))
