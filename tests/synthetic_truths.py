@@ -10,7 +10,8 @@ import numpy as np
 Loss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 TRUTHS = ("chinchilla", "sum power", "interaction", "sized", "kaplan")
-"""E + u + v; E + (u + v)^gamma; E + u + v + g·sqrt(u·v); an alpha that drifts with log N; Kaplan et al. 2020, eq. 1.5."""
+"""E + u + v; E + (u + v)^gamma; E + u + v + g·sqrt(u·v); an alpha that drifts with log N; and the law of Kaplan et al.
+2020, eq. 1.5."""
 
 FACTORS = (10, 30, 100)
 """How far above the dearest run of a table its held-out runs reach."""

@@ -4,18 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from scalestop.laws import DataConstrainedLaw, LawInfo, ParametricLaw, Uncertainty, ValidRange, get_law
 from scalestop.laws.intervals import (
     OptimumIntervals,
     extrapolation,
+    interval_about,
     interval_of_loss,
     interval_of_optimum,
     interval_of_run,
     interval_of_tokens,
+    loss_intervals,
     percentile_interval,
 )
-from scalestop.laws.uncertainty import widened
+from scalestop.laws.uncertainty import student_quantile, widened
 
 CONSTANTS = {"E": 1.8, "A": 480.0, "B": 2085.0, "alpha": 0.348, "beta": 0.366}
 
@@ -144,3 +147,101 @@ def test_widening_keeps_the_median_and_has_the_spread_asked_for():
     assert np.median(wide) == pytest.approx(np.log(2))
     assert np.std(wide) == pytest.approx(0.3, rel=0.02)
     assert widened([1.0, 2.0], 0).tolist() == [1.0, 2.0]
+
+
+def give_or_take(**changes):
+    """A law whose intervals are its own answer give or take."""
+    law = law_with()
+    fields = {"degrees": 12.0, "inflation": 1.3, "drift": 0.002, "drift_below": 0.01, "drift_params": 0.08, **changes}
+    return replace(law, uncertainty=replace(law.uncertainty, **fields))
+
+
+def distance(law, quantity):
+    """Root mean square distance of each draw's answer from the law's, in logarithms."""
+    return np.sqrt(np.mean(np.log(each(law, quantity) / quantity(law)) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("flops", "above", "below"), [(1e19, 0.0, 0.0), (1e22, np.log(100), 0.0), (1e16, 0.0, np.log(100))]
+)
+def test_an_interval_may_be_the_laws_own_answer_give_or_take(flops, above, below):
+    """Half-width: Student's quantile of the draws' distance stretched, the drift outside the runs, and a run's noise."""
+    law = give_or_take(noise=0.004)
+    best = law.optimal(flops)
+    quantile = student.ppf(0.95, 12)
+    drift = 0.002 * above + 0.01 * below
+    for interval, quantity, more, power in (
+        (interval_of_loss(law, *best), lambda one: one.loss(*best), drift, 1),
+        (interval_of_run(law, *best), lambda one: one.loss(*best), np.hypot(drift, 0.004), 1),
+        (interval_of_optimum(law, flops).loss, lambda one: one.loss(*best), drift, 1),
+        (
+            interval_of_optimum(law, flops).num_params,
+            lambda one: one.optimal(flops).num_params,
+            0.08 * (above + below),
+            1,
+        ),
+        (
+            interval_of_optimum(law, flops).tokens_per_param,
+            lambda one: one.optimal(flops).num_tokens / one.optimal(flops).num_params,
+            0.08 * (above + below),
+            2,
+        ),
+    ):
+        half = quantile * np.hypot(1.3 * distance(law, quantity), power * more)
+        assert np.log(interval) == pytest.approx(np.log(quantity(law)) + np.array([-half, half]), abs=1e-5)
+
+
+def test_what_n_opt_gains_d_opt_loses():
+    law = give_or_take()
+    found, best = interval_of_optimum(law, 1e22), law.optimal(1e22)
+    ratio = np.array(found.num_params) / best.num_params
+    assert np.array(found.num_tokens) / best.num_tokens == pytest.approx(1 / ratio[::-1], rel=1e-9)
+
+
+def test_up_the_sides_of_the_valley_a_loss_is_less_sure():
+    law, flat = give_or_take(sides=0.2), give_or_take()
+    size = float(law.optimal(1e19).num_params)
+    at = 8 * size, 1e19 / 6 / (8 * size)
+    excess = np.log(law.loss(*at) / law.loss(*law.optimal(1e19)))
+    assert excess > 0.02
+    half, without = (np.log(interval_of_loss(one, *at)[1] / one.loss(*at)) for one in (law, flat))
+    assert half == pytest.approx(np.hypot(without, student.ppf(0.95, 12) * 0.2 * excess), rel=1e-4)
+    best = law.optimal(1e19)
+    assert interval_of_loss(law, *best) == pytest.approx(interval_of_loss(flat, *best), rel=1e-9)
+
+
+def test_the_level_is_students():
+    law = give_or_take()
+    for level in (0.5, 0.8, 0.99):
+        low, high = interval_of_loss(law, 1e9, 3e9, level)
+        wide = interval_of_loss(law, 1e9, 3e9)
+        expected = student.ppf((1 + level) / 2, 12) / student.ppf(0.95, 12)
+        assert np.log(high / low) / np.log(wide[1] / wide[0]) == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize("degrees", [5, 8, 20, 300])
+def test_students_quantiles(degrees):
+    for share in (0.05, 0.5, 0.75, 0.95, 0.995):
+        assert student_quantile(share, degrees) == pytest.approx(student.ppf(share, degrees), rel=1.5e-3, abs=1e-9)
+
+
+def test_any_quantity_has_an_interval_about_it():
+    sure = give_or_take().uncertainty
+    draws = np.random.default_rng(0).normal(0, 0.1, 500)
+    assert interval_about(sure, 0.05, draws, 0.9) == pytest.approx(
+        0.05 + np.array([-1, 1]) * student.ppf(0.95, 12) * 1.3 * np.sqrt(np.mean((draws - 0.05) ** 2)), rel=1e-4
+    )
+    low, high = interval_about(sure, 2.0, 2 * np.exp(draws), 0.9)
+    assert low * high == pytest.approx(4)
+
+
+@pytest.mark.parametrize("law", [law_with(drift=0.01, scatter=[-0.01, 0.02]), give_or_take(noise=0.01, sides=0.2)])
+def test_many_models_at_once_have_the_intervals_of_each(law):
+    sizes, tokens = np.array([[1e8], [1e9], [1e11]]), np.array([1e9, 1e12])
+    for of_run, one in ((False, interval_of_loss), (True, interval_of_run)):
+        low, high = loss_intervals(law, sizes, tokens, of_run=of_run)
+        assert low.shape == high.shape == (3, 2)
+        for i in range(3):
+            for j in range(2):
+                expected = one(law, float(sizes[i, 0]), float(tokens[j]))
+                assert (low[i, j], high[i, j]) == pytest.approx(expected, rel=1e-12)

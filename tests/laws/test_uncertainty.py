@@ -43,3 +43,30 @@ def test_fewer_draws_than_stated_are_noticed():
     data = {**make(np.ones((4, 3))).to_dict(), "num_draws": 5}
     with pytest.raises(InputError, match=r"^law.json: the packed draws cannot be read: "):
         Uncertainty.from_dict(data, where="law.json")
+
+
+def test_what_widens_an_interval_is_kept_and_old_files_have_none_of_it():
+    more = {"noise": 0.004, "drift_below": 0.01, "sides": 0.2, "inflation": 1.4, "degrees": 12.5, "drift_params": 0.1}
+    data = make(np.ones((4, 3)), **more).to_dict()
+    again = Uncertainty.from_dict(data)
+    assert {name: getattr(again, name) for name in more} == more
+    assert again.knows_scatter and again.scatter_sd == 0.004
+    old = Uncertainty.from_dict({name: value for name, value in data.items() if name not in more})
+    assert (old.noise, old.drift_below, old.sides, old.inflation, old.degrees) == (None, None, 0.0, 1.0, None)
+    assert not old.knows_scatter
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("sides", -1, "sides: a finite number, at least 0; got -1"),
+        ("inflation", None, "inflation: a finite number, at least 0; got None"),
+        ("noise", float("nan"), "noise: a finite number, at least 0; got nan"),
+        ("degrees", True, "degrees: a finite number, at least 0; got True"),
+        ("degrees", 2.0, "degrees: more than 3 degrees of freedom; got 2.0"),
+    ],
+)
+def test_what_is_no_width_is_refused(field, value, message):
+    with pytest.raises(InputError) as error:
+        make(np.ones((4, 3)), **{field: value})
+    assert str(error.value) == message

@@ -236,7 +236,7 @@ def test_a_thousand_refits_cost_a_few_evaluations_each(monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_ten_thousand_rows_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A jackknife that leaves out each row of R takes R x R numbers; a chunk of refits is bounded, whatever the table."""
+    """Leaving out each of R rows would take R x R numbers; a chunk of refits is bounded, whatever the table."""
     work = _Work(monkeypatch)
     rows = surface_runs(10_000)
     tracemalloc.start()
