@@ -98,7 +98,8 @@ def disk_trouble(error: BaseException) -> str | None:
         error: What was raised; torch reports a full disk as a RuntimeError.
     """
     if isinstance(error, OSError) and error.errno in _DISK:
-        return (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
+        where = error.filename2 or error.filename
+        return (error.strerror or str(error)) + (f": {where}" if where else "")
     if isinstance(error, OSError | RuntimeError):
         return next((words for words in _DISK_WORDS if words in str(error)), None)
     return None

@@ -115,11 +115,11 @@ def _options_of(parser: ArgumentParser, resumed: Resumed, words: Sequence[str]) 
             if _names(options[what].class_path, {"model": TinyGPT, "data": TextData}[what]):
                 for name in found.keys() & given.keys():
                     given[name] = found[name]
-    model: Any = options.model.get("init_args") or {}
+    model: dict[str, Any] = dict(options.model.get("init_args") or {})
     if model.get("num_params") is not None and model.get("width") is not None:
         raise InputError(
-            f"model.num_params: the run that is resumed has width {model.width}, depth {model.depth} and num_heads "
-            f"{model.num_heads}; leave num_params out, or begin a new run"
+            f"model.num_params: the run that is resumed has width {model['width']}, depth {model['depth']} and "
+            f"num_heads {model['num_heads']}; leave num_params out, or begin a new run"
         )
     return options
 

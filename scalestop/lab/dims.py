@@ -16,6 +16,7 @@ from scalestop.errors import InputError
 # nats worse (164k parameters, 1e12 FLOPs).
 _GRID = ((0, 16, 4), (32, 16, 8), (64, 16, 16), (128, 32, 16), (512, 64, 64))
 _LEAST_DEPTH = 3
+_MOST_PARAMS = 1e15
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,8 @@ def _depth_for(num_params: int | float, tied: bool, vocab_size: int) -> int:
             f"num_params is {num_params}; with a vocabulary of {vocab_size} and {'a tied' if tied else 'an untied'} "
             f"head the smallest model has {smallest.num_params:,}: ask for at least that"
         )
+    if num_params > _MOST_PARAMS:
+        raise InputError(f"num_params is {num_params:.3g}; this architecture ends at {_MOST_PARAMS:.0e}: ask for less")
     return round(_LEAST_DEPTH * max(1.0, num_params / 1.5e5) ** 0.2)
 
 

@@ -17,6 +17,7 @@ from scalestop.planning.budget import Budget
 from scalestop.units import human_flops
 
 _SWEPT_SIZES = 2
+_MOST_RUNS = 10_000
 MIN_STEPS = 10
 """Fewer optimizer steps than these measure nothing."""
 
@@ -93,6 +94,7 @@ def _plan(settings: LadderSettings) -> LadderPlan:
     optima = [float(prior.optimal(float(flops)).num_params) for flops in budgets]
     grid = _size_grid(settings, optima, find)
     maker = _Maker(settings)
+    _few(len(budgets) * settings.num_sizes * max(settings.seeds))
     cells: list[tuple[int, Size, int]] = []
     for i, (flops, optimum) in enumerate(zip(budgets, optima, strict=True)):
         nearest = sorted(grid, key=lambda size, n=optimum: abs(math.log(size.num_params / n)))  # type: ignore[misc]
@@ -112,6 +114,20 @@ def _plan(settings: LadderSettings) -> LadderPlan:
     return LadderPlan(settings, settings.target_flops, tuple(rungs))
 
 
+def _few(count: int) -> int:
+    """Return a number of sizes or runs that somebody may have meant.
+
+    Raises:
+        InputError: If nobody would train so many.
+    """
+    if count > _MOST_RUNS:
+        raise InputError(
+            f"ladder: its settings ask for {count:.3g} sizes or runs, over {_MOST_RUNS:,}; see budgets, num_sizes, "
+            f"spread, valley_spread and seeds"
+        )
+    return count
+
+
 def target_rung(settings: LadderSettings) -> Rung:
     """Return the target run as the ladder would train it."""
     optimum = float(settings.prior.optimal(float(settings.target_flops)).num_params)
@@ -127,7 +143,7 @@ def _valley(maker: _Maker, rungs: Sequence[Rung], find: Callable[[float], Size])
     optimum = float(settings.prior.optimal(float(flops)).num_params)
     trained = [rung.num_params for rung in rungs if rung.is_pilot and rung.budget == flops]
     step = 2 * math.log(settings.spread) / max(settings.num_sizes - 1, 1)
-    count = math.ceil(math.log(settings.valley_spread) / step)
+    count = _few(math.ceil(math.log(settings.valley_spread) / step))
     wanted = [optimum * settings.valley_spread ** (i / count) for i in range(-count, count + 1)]
     near = step / 2
     sizes = {size.num_params: size for size in map(find, wanted)}
@@ -163,7 +179,7 @@ def _size_grid(settings: LadderSettings, optima: Sequence[float], find: Callable
     else:
         step = 2 * math.log(settings.spread) / (settings.num_sizes - 1)
         low, high = math.log(min(optima) / settings.spread), math.log(max(optima) * settings.spread)
-        count = math.ceil((high - low) / step - 1e-9)
+        count = _few(math.ceil((high - low) / step - 1e-9))
         wanted = [math.exp(low + i * (high - low) / count) for i in range(count + 1)]
     sizes = {size.num_params: size for size in map(find, wanted)}
     return [sizes[n] for n in sorted(sizes)]

@@ -145,7 +145,9 @@ class LadderSettings:
                 raise InputError(f"{name}: a factor above 1; got {getattr(self, name)!r}")
         for name in ("num_budgets", "num_sizes"):
             if getattr(self, name) > _MOST:
-                raise InputError(f"{name}: at most {_MOST:,}; got {getattr(self, name)!r}")
+                raise InputError(f"{name}: at most {_MOST:,}; got {shown(getattr(self, name))}")
+        if self.bootstrap > 1_000_000:
+            raise InputError(f"bootstrap: at most 1,000,000 refits; got {shown(self.bootstrap)}")
         for name in ("lr_scale", "lr_tokens", "checkpoint_seconds", "noise"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name}: must be positive and finite; got {getattr(self, name)!r}")
@@ -153,8 +155,11 @@ class LadderSettings:
             raise InputError(f"lr_factors: positive, and none of them 1; got {list(self.lr_factors)}")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps: must be at least 1, or left out for the rule; got {self.steps!r}")
-        if not self.seeds or min(self.seeds) < 1:
-            raise InputError(f"seeds: how many runs at each budget, cheapest first, each at least 1; got {self.seeds}")
+        if not self.seeds or min(self.seeds) < 1 or max(self.seeds) > _MOST:
+            raise InputError(
+                f"seeds: how many runs at each budget, cheapest first, each at least 1 and at most {_MOST:,}; got "
+                f"{shown(self.seeds)}"
+            )
         if not (self.warmup >= 0 and self.decay >= 0 and self.warmup + self.decay <= 1):
             raise InputError(
                 f"warmup and decay: shares of a run, together at most 1; got {self.warmup} and {self.decay}"

@@ -39,7 +39,7 @@ from scalestop.units import Dimension, format_quantity, parse_quantity
 
 TOTAL = 100_000
 """Inputs of the slow suite, all targets together."""
-FAST = 3_000
+FAST = 2_000
 """Inputs of the fast one."""
 
 EXAMPLES = ("1e18 FLOPs", "2B tokens", "12h")

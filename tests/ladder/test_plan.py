@@ -159,3 +159,21 @@ def test_what_cannot_be_planned_is_told_by_name(tmp_path, changes, words):
     with pytest.raises(InputError) as error:
         plan_ladder(micro(tmp_path, **changes))
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"seeds": [10**18]}, "seeds: how many runs"),
+        ({"spread": 1 + 1e-15, "num_sizes": 3}, "sizes or runs, over 10,000"),
+        ({"valley": "2e8", "spread": 1 + 1e-9}, "sizes or runs, over 10,000"),
+        ({"num_sizes": 1000, "seeds": [1000], "budgets": ["1e8"] * 20}, "sizes or runs, over 10,000"),
+        ({"budgets": ["1e200"], "target": "1e201"}, "num_params is .*; this architecture ends at 1e"),
+        ({"bootstrap": 10**9}, "bootstrap: at most"),
+        ({"lr_power": 1e9}, "beyond all numbers"),
+        ({"budgets": None, "budget_ratio": 1e299, "num_budgets": 50}, "beyond all numbers"),
+    ],
+)
+def test_settings_that_ask_for_more_than_anybody_trains_are_refused_at_once(tmp_path, changes, text):
+    with pytest.raises(InputError, match=text):
+        plan_ladder(micro(tmp_path, **changes))
