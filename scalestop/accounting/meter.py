@@ -104,8 +104,9 @@ class Meter:
         self.world_size = world_size
         self._mean_price = flops_per_token
         self._totals: dict[str, int] = dict.fromkeys((*_SUMMED, "wall_nanoseconds"), 0)
-        self._pending: dict[str, int] = dict.fromkeys(_SUMMED, 0)
-        self._optimizer_steps = 0
+        self._clear_pending()
+        self.optimizer_steps = 0
+        """Optimizer steps so far; known on every rank without a reduction."""
         self.tokens_added = 0
         """Tokens that this rank has added to this meter; only grows, whatever is read or folded."""
         self.largest_step_tokens = 0
@@ -147,31 +148,30 @@ class Meter:
             raise InputError(f"tokens: a batch cannot hold {tokens} tokens")
         if non_padding is None:
             non_padding = tokens
-        pending = self._pending
-        pending["tokens"] += tokens
-        pending["tokens_non_padding"] += non_padding
-        pending["tokens_in_loss"] += non_padding if in_loss is None else in_loss
-        pending["samples"] += samples
-        pending["flops"] += tokens * self.flops_per_token
+        self._tokens += tokens
+        self._non_padding += non_padding
+        self._in_loss += non_padding if in_loss is None else in_loss
+        self._samples += samples
+        self._flops += tokens * self.flops_per_token
         self.tokens_added += tokens
         self._since_step += tokens
 
     def add_masked(self, non_padding: int, in_loss: int) -> None:
         """Count what was learned of earlier batches' masks, when it was not known at `add`."""
-        self._pending["tokens_non_padding"] += non_padding
-        self._pending["tokens_in_loss"] += in_loss
+        self._non_padding += non_padding
+        self._in_loss += in_loss
 
     def add_validation(self, tokens: int) -> None:
         """Count a validation batch: forward only."""
         flops = tokens * self.forward_flops_per_token
-        self._pending["validation_tokens"] += tokens
-        self._pending["validation_flops"] += flops
+        self._validation_tokens += tokens
+        self._validation_flops += flops
         if self.count_validation:
-            self._pending["flops"] += flops
+            self._flops += flops
 
     def add_seconds(self, seconds: float) -> None:
         """Count wall time that this rank spent."""
-        self._pending["nanoseconds"] += round(seconds * 1e9)
+        self._nanoseconds += round(seconds * 1e9)
 
     def step(self, seconds: float = 0.0) -> int:
         """Count an optimizer step: the batches added since the last one made it up. Returns the steps so far.
@@ -184,13 +184,8 @@ class Meter:
         self._since_step = 0
         if seconds > self._longest_seconds:
             self._longest_seconds, self._longest_here = seconds, round(seconds * 1e9)
-        self._optimizer_steps += 1
-        return self._optimizer_steps
-
-    @property
-    def optimizer_steps(self) -> int:
-        """Optimizer steps so far; known on every rank without a reduction."""
-        return self._optimizer_steps
+        self.optimizer_steps = steps = self.optimizer_steps + 1
+        return steps
 
     @property
     def largest_step(self) -> Usage:
@@ -217,30 +212,30 @@ class Meter:
         Args:
             reduce: Sums a list of ints over the ranks.
         """
-        mine = [*self._pending.values(), self.largest_step_tokens, self._longest_here, self.flops_per_token]
+        mine = [*self.pending.values(), self.largest_step_tokens, self._longest_here, self.flops_per_token]
         sums = _join([int(value) for value in reduce(_split(mine))])
         *added, self._largest_step, self._longest_step, prices = sums
         self._mean_price = -(-prices // self.world_size)
-        self._fold(dict(zip(self._pending, added, strict=True)))
+        self._fold(dict(zip(_SUMMED, added, strict=True)))
 
     def _fold(self, added: dict[str, int]) -> None:
         for name, value in added.items():
             self._totals[name] += value
-            self._pending[name] = 0
+        self._clear_pending()
         self._totals["wall_nanoseconds"] += added["nanoseconds"] // self.world_size
 
     @property
     def usage(self) -> Usage:
         """Snapshot of the totals: exact on one rank; as of the last `sync` over several (steps always current)."""
         if self.world_size == 1:
-            self._fold(dict(self._pending))
+            self._fold(self.pending)
         totals = self._totals
         return Usage(
             tokens=totals["tokens"],
             tokens_non_padding=totals["tokens_non_padding"],
             tokens_in_loss=totals["tokens_in_loss"],
             flops=totals["flops"],
-            optimizer_steps=self._optimizer_steps,
+            optimizer_steps=self.optimizer_steps,
             samples=totals["samples"],
             seconds=totals["wall_nanoseconds"] / 1e9,
             device_seconds=totals["nanoseconds"] / 1e9,
@@ -251,7 +246,20 @@ class Meter:
     @property
     def pending(self) -> dict[str, int]:
         """What this rank has added since the last `sync`."""
-        return dict(self._pending)
+        return {
+            "tokens": self._tokens,
+            "tokens_non_padding": self._non_padding,
+            "tokens_in_loss": self._in_loss,
+            "samples": self._samples,
+            "validation_tokens": self._validation_tokens,
+            "flops": self._flops,
+            "validation_flops": self._validation_flops,
+            "nanoseconds": self._nanoseconds,
+        }
+
+    def _clear_pending(self) -> None:
+        self._tokens = self._non_padding = self._in_loss = self._samples = self._flops = 0
+        self._validation_tokens = self._validation_flops = self._nanoseconds = 0
 
     def state_dict(self, pending: dict[str, int] | None = None) -> dict[str, Any]:
         """Return the global totals as plain ints, safe under `torch.load(weights_only=True)`.
@@ -266,7 +274,7 @@ class Meter:
             totals[name] += added[name]
         totals["wall_nanoseconds"] += added["nanoseconds"] // self.world_size
         largest = max(self.largest_step_tokens, self._largest_step)
-        return {**totals, "optimizer_steps": self._optimizer_steps, "largest_step": largest}
+        return {**totals, "optimizer_steps": self.optimizer_steps, "largest_step": largest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the totals of a saved run; what was added to this meter before is forgotten.
@@ -281,8 +289,8 @@ class Meter:
             if not isinstance(state[name], int) or state[name] < 0:
                 raise InputError(f"meter state: {name} must be a count; got {shown(state[name])}")
         self._totals = {name: state[name] for name in self._totals}
-        self._pending = dict.fromkeys(_SUMMED, 0)
-        self._optimizer_steps = state["optimizer_steps"]
+        self._clear_pending()
+        self.optimizer_steps = state["optimizer_steps"]
         self._since_step = 0
         self._largest_step = state["largest_step"]
         self.largest_step_tokens = -(-state["largest_step"] // self.world_size)

@@ -84,13 +84,13 @@ class TensorReader:
     def read(self, batch: Any) -> Counts | None:
         """Counts by shape."""
         try:
-            shape = batch.shape
-        except RuntimeError:  # ragged rows have none
+            samples, length = batch.shape
+        except (RuntimeError, ValueError):  # ragged rows have no shape; or other dimensions than two
             return None
-        if len(shape) != 2 or batch.dtype is not self.dtype or type(shape[1]) is not int:
+        if batch.dtype is not self.dtype or type(length) is not int:
             return None
-        processed = shape[0] * shape[1]
-        return processed, processed, processed, shape[0]
+        processed = samples * length
+        return processed, processed, processed, samples
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from scalestop.accounting.batches import describe, inspect_batch, refuse
-from scalestop.accounting.readers import INTEGERS, Reader
+from scalestop.accounting.readers import INTEGERS, Counts, Reader
 from scalestop.errors import InputError, shown
 
 
@@ -36,6 +36,15 @@ class TokenCount:
     non_padding: int | Tensor
     in_loss: int | Tensor
     samples: int
+
+    def __add__(self, other: TokenCount) -> TokenCount:
+        """The counts of two batches; what is on a device stays there."""
+        return TokenCount(
+            self.processed + other.processed,
+            self.non_padding + other.non_padding,
+            self.in_loss + other.in_loss,
+            self.samples + other.samples,
+        )
 
     def read(self) -> TokenCount:
         """The same counts as ints; this waits for the device if one holds them, with one transfer."""
@@ -60,7 +69,7 @@ class TokenCounter:
     #: Structures of batch remembered: ever new ones, such as dicts keyed by task, neither pile up nor slow the search.
     MOST_READERS = 16
 
-    __slots__ = ("_encoder_decoder", "_function", "_ignore_index", "_readers")
+    __slots__ = ("_counts", "_encoder_decoder", "_function", "_ignore_index", "_last", "_readers")
 
     def __init__(
         self,
@@ -75,6 +84,9 @@ class TokenCounter:
         self._encoder_decoder = encoder_decoder
         # A run sees one structure, rarely a few (a loader per task): inspected once each, the latest first.
         self._readers: list[tuple[type, Reader]] = []
+        # Batches are mostly of one size, and one count will do for all of them.
+        self._counts: Counts | None = None
+        self._last = TokenCount(0, 0, 0, 0)
 
     def __call__(self, batch: Any) -> TokenCount:
         """Count a batch; masked counts of a batch on an accelerator stay there.
@@ -95,7 +107,12 @@ class TokenCounter:
             if known is kind:
                 counts = reader.read(batch)
                 if counts is not None:
-                    return TokenCount(*counts)
+                    # counts on a device are new ones each time, and comparing them would wait for it
+                    if type(counts[1]) is not int or type(counts[2]) is not int:
+                        return TokenCount(*counts)
+                    if counts != self._counts:
+                        self._counts, self._last = counts, TokenCount(*counts)
+                    return self._last
         reader = inspect_batch(batch, self._ignore_index, self._encoder_decoder)
         counts = reader.read(batch)
         if counts is None:

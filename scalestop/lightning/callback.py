@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 import weakref
@@ -26,6 +27,7 @@ from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
 from scalestop.lightning import trainer as _trainer
 from scalestop.lightning.host import Ranks, TrainerHost
+from scalestop.lightning.rendezvous import Rendezvous
 from scalestop.lightning.resume import STATE_KEY, Resume
 from scalestop.lightning.save_sums import SaveSums
 from scalestop.lightning.saving import record_folder, what_is_wrong_with
@@ -34,6 +36,7 @@ from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.choice import AUTO, LawLike
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
+from scalestop.run.agreement import differing, refuse
 from scalestop.run.aims import Aims
 from scalestop.run.earlier import Earlier, OnMissing
 from scalestop.run.feed import BatchFeed
@@ -182,7 +185,8 @@ class StoppingCallback(Told):
         self._feed: BatchFeed | None = None
         self._live: LiveRun | None = None
         self._trainable: TrainableSet | None = None
-        self._save_sums = SaveSums("")
+        self._fetches_itself = False
+        self._save_sums, self._meets = SaveSums(""), Rendezvous("")
 
     @property
     def law(self) -> ScalingLaw | None:
@@ -220,7 +224,8 @@ class StoppingCallback(Told):
             self._state = self._new_state(trainer, cost)
         counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
         self._feed = BatchFeed(self._state.watch, self._state.steps, counter, _trainer.counts_here(trainer))
-        self._save_sums = SaveSums(trainer.strategy.broadcast(uuid.uuid4().hex))
+        nonce = trainer.strategy.broadcast(uuid.uuid4().hex)
+        self._save_sums, self._meets = SaveSums(nonce), Rendezvous(nonce)
         self._take_up_state()
 
     def _new_state(self, trainer: Any, cost: FlopsPerToken) -> RunState:
@@ -251,23 +256,51 @@ class StoppingCallback(Told):
         if self._anneal and host.schedules.begin_branch(live.plan, self.usage):
             self._state.run = trainer.strategy.broadcast(uuid.uuid4().hex)  # a run of its own from here on
         self._state.steps.attach(trainer.optimizers, lambda: trainer.global_step)
-        self._trainable = TrainableSet(pl_module)
+        self._trainable, self._fetches_itself = TrainableSet(pl_module), _trainer.fetches_itself(trainer)
         if self._sizing.recount(pl_module):  # and others when training starts
             self._state.reprice(self._sizing.price(pl_module, self._settled.convention))
             live.plan = self._state.planner.plan()
+        self._compare_ranks(trainer)
         live.start()
+
+    def _compare_ranks(self, trainer: Any) -> None:
+        """Refuse ranks that plan differently, and learn whether all have as many batches."""
+        assert self._live is not None and self._state is not None
+        if self._state.watch.meter.world_size == 1:
+            return
+        batches = trainer.num_training_batches
+        facts = self._state.planner.facts(self._live.plan, self._state.watch.usage)
+        names = differing({**facts, "batches": str(batches)}, partial(_trainer.maxima_over_ranks, trainer))
+        if found := [name for name in names if name in facts]:
+            refuse(facts, found, _trainer.gather)
+        may_part = "batches" in names or not math.isfinite(batches)
+        self._state.watch.meets = self._meets if may_part else None
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """See the batches that a training step takes itself, of a loader that may be new in each epoch."""
+        if self._fetches_itself:
+            _trainer.watch_fetches(trainer, self._see_fetched)
+
+    def _see_fetched(self, batch: Any) -> None:
+        assert self._feed is not None and self._live is not None and self._trainer is not None and self._module
+        trainer = self._trainer()
+        if not self._live.announced and trainer is not None:
+            self._take_first(trainer, self._module(), batch)
+        else:
+            self._feed.take_another(batch)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Count the batch while it is whole: a training step may take it apart. The first one completes the plan."""
-        assert self._feed is not None
-        if not _trainer.fetches_itself(trainer):
-            self._take(trainer, pl_module, batch)
-
-    def _take(self, trainer: Any, pl_module: Any, batch: Any) -> None:
-        assert self._feed is not None and self._live is not None and self._state is not None
-        if self._live.announced:
+        assert self._feed is not None and self._live is not None
+        if self._fetches_itself:
+            self._feed.begin()
+        elif self._live.announced:
             self._feed.take(batch)
-            return
+        else:
+            self._take_first(trainer, pl_module, batch)
+
+    def _take_first(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        assert self._feed is not None and self._live is not None and self._state is not None
         try:
             count = self._feed.take(batch)
         except InputError:
@@ -287,8 +320,6 @@ class StoppingCallback(Told):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the batch; after a real optimizer step, see whether it was the last one."""
         assert self._feed is not None and self._live is not None
-        if _trainer.fetches_itself(trainer):
-            self._take(trainer, pl_module, batch)
         if self._trainable is not None and self._trainable.changed():
             self._price_anew(pl_module, batch)
         due = self._feed.add_trained()
@@ -348,6 +379,7 @@ class StoppingCallback(Told):
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Leave nothing in the process group's store."""
         self._save_sums.close()
+        self._meets.close()
 
     # ---- state
 

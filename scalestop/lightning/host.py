@@ -52,6 +52,11 @@ class TrainerHost:
         return int(self._trainer.log_every_n_steps)
 
     @property
+    def keeps_time(self) -> bool:
+        """Whether any schedule follows the budget."""
+        return self.schedules.follow_the_budget
+
+    @property
     def epoch_metrics_are_due(self) -> bool:
         """Whether metrics come from the training epoch alone, as nothing is validated, and the first one is over."""
         return self._trainer.current_epoch > 0 and not self._trainer.enable_validation

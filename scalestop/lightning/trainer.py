@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,20 @@ def sum_over_ranks(trainer: Any, values: Sequence[int]) -> list[int]:
     return [int(value) for value in tensor.tolist()]
 
 
+def maxima_over_ranks(trainer: Any, values: Sequence[int]) -> list[int]:
+    """Return the largest of each int over all ranks. A collective: every rank must call it."""
+    tensor = torch.tensor(list(values), dtype=torch.int64, device=trainer.strategy.root_device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return [int(value) for value in tensor.tolist()]
+
+
+def gather(value: Any) -> list[Any]:
+    """Return every rank's value, by rank. A collective: every rank must call it."""
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def logging_step(trainer: Any) -> int:
     """The step that Lightning's own metrics of this batch are logged under."""
     loop = trainer.fit_loop.epoch_loop
@@ -66,7 +80,36 @@ def log_directory(trainer: Any) -> Path:
 
 def fetches_itself(trainer: Any) -> bool:
     """Whether the training step takes its batches itself (`training_step(dataloader_iter)`)."""
-    return type(trainer.fit_loop._data_fetcher).__name__ == "_DataLoaderIterDataFetcher"
+    kinds = type(trainer.fit_loop._data_fetcher).__mro__
+    return any(kind.__name__ == "_DataLoaderIterDataFetcher" for kind in kinds)
+
+
+def watch_fetches(trainer: Any, seen: Callable[[Any], None]) -> None:
+    """Have each batch shown that a training step takes itself: hooks see the last one alone, and an old one again.
+
+    Args:
+        trainer: The Trainer, whose fetcher keeps the batch it has handed out.
+        seen: Called with a batch when it is handed out.
+    """
+    fetcher = trainer.fit_loop._data_fetcher
+    if not hasattr(fetcher, "_watchers"):
+
+        class Watched(type(fetcher)):  # type: ignore[misc]
+            @property
+            def _batch(self) -> Any:
+                return self.__dict__["_batch"]
+
+            @_batch.setter
+            def _batch(self, batch: Any) -> None:
+                self.__dict__["_batch"] = batch
+                if batch is not None:
+                    for watcher in self._watchers:
+                        watcher(batch)
+
+        fetcher._watchers = []
+        fetcher.__class__ = Watched
+    if seen not in fetcher._watchers:
+        fetcher._watchers.append(seen)
 
 
 def batch_is_done(trainer: Any) -> bool:

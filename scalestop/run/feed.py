@@ -37,13 +37,29 @@ class BatchFeed:
         self._watch.begin_batch()
         return self._batch
 
+    def begin(self) -> None:
+        """Note that a training step begins which takes its batches itself."""
+        self._batch, self._open = None, True
+        self._watch.begin_batch()
+
+    def take_another(self, batch: Any) -> None:
+        """Count a batch that the step at hand has taken, beside those it took before."""
+        if not self._counts_here:
+            return
+        count, before = self.counter(batch), self._batch
+        self._batch = count if before is None else before + count
+
     def add_trained(self) -> bool | None:
         """Add the batch, which has been trained on, unless `catch_up` has.
 
         Returns:
             Whether to look at the run now; None if the batch made no optimizer step, as a run ends on none of those.
         """
-        self.catch_up()
+        if self._open:
+            self._open = False
+            stepped = self._steps.moved()
+            looks = self._watch.end_batch(self._batch, stepped)
+            return looks if stepped else None
         due, self._due = self._due, None
         return due
 

@@ -18,6 +18,10 @@ class Host(Protocol):
         """Optimizer steps between logged metrics; 0 for none."""
 
     @property
+    def keeps_time(self) -> bool:
+        """Whether any learning-rate schedule follows the budget, so that `tell_time` does something."""
+
+    @property
     def epoch_metrics_are_due(self) -> bool:
         """Whether metrics come from the training epoch alone, as nothing is validated, and the first one is over."""
 

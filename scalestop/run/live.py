@@ -37,14 +37,18 @@ class LiveRun:
         self.peak_flops_per_second: float | None = None
         """Peak of one device; None if unknown."""
         self._state, self._host, self._reporter, self._loss_names = state, host, reporter, loss_names
-        self._watch, self._planner = state.watch, state.planner
+        self._watch, self._meter, self._planner = state.watch, state.watch.meter, state.planner
         self._planner.checked = False
         self._gate = state.planner.aims.gate
         self._steps_before = self._watch.meter.optimizer_steps
         self._started = self._reported = self._watch.usage
         self._stop_saved_at: int | None = None
-        self._announced = False
+        self.announced = False
+        """Whether the plan has been stated in this fit."""
+        self._validations = 0
         self._log_troubles: set[str] = set()
+        # asked once, as every step needs them
+        self._log_every, self._keeps_time = host.log_every, host.keeps_time
 
     # ---- before the first step
 
@@ -56,18 +60,13 @@ class LiveRun:
             self.announce()
         self.tell_time()
 
-    @property
-    def announced(self) -> bool:
-        """Whether the plan has been stated in this fit."""
-        return self._announced
-
     def announce(self, tokens_per_step: int | None = None) -> None:
         """State the plan, and what stands in its way.
 
         Args:
             tokens_per_step: Tokens per optimizer step over all ranks, as the first batch tells; None if it does not.
         """
-        self._announced = True
+        self.announced = True
         plan = self._planner.plan(self._planner.aims.tokens_per_step or tokens_per_step, self.plan.speed)
         plan = self.plan = replace(plan, warnings=(*plan.warnings, *self._host.notes(plan)))
         self._reporter.say(f"plan\n{plan}")
@@ -104,18 +103,19 @@ class LiveRun:
         Args:
             due: Whether a limit could have been met.
         """
-        every = self._host.log_every
-        logs = every > 0 and self._watch.meter.optimizer_steps % every == 0
-        looks = due or logs
-        if looks:
-            self.look()
+        every = self._log_every
+        logs = every > 0 and self._meter.optimizer_steps % every == 0
+        if not (due or logs):
+            if self._keeps_time:
+                self.tell_time()
+            return
+        self.look()
         self.tell_time()  # before the stop is saved, so that its file holds the rate it ended with
-        if looks:
-            stop = self._watch.decision.stop
-            if logs or stop:
-                self._log()
-            if stop and self._stop_saved_at is None:
-                self._save_stop()
+        stop = self._watch.decision.stop
+        if logs or stop:
+            self._log()
+        if stop and self._stop_saved_at is None:
+            self._save_stop()
 
     def look(self) -> None:
         """Decide, hold the plan against what was seen, and end the run where it is time."""
@@ -140,6 +140,9 @@ class LiveRun:
         """Note the loss of a validation, and look at the gate's metrics."""
         loss, _ = self._loss()
         self._gate.require(self._host.metrics())
+        self._validations += 1
+        if not self._watch.meet(f"validation {self._validations}"):
+            return
         usage = self._watch.sync()
         if self._gate.conditions or self._watch.meter.count_validation:
             self._watch.look_at_next_step()
@@ -218,6 +221,14 @@ class LiveRun:
 
     def finish(self) -> None:
         """Bring the counts and the decision up to date for the record."""
+        if not self._watch.meet("end"):
+            self._reporter.warn(
+                "the ranks' data ran out at different steps: counts are those of the last reduction, "
+                f"{self._watch.usage.optimizer_steps - self._watch.looked_at:,} steps before the end"
+            )
+            self._watch.pause()
+            self._state.steps.detach()
+            return
         if self._watch.decision.stop:
             self._watch.sync()
         else:

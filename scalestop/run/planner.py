@@ -8,6 +8,7 @@ from scalestop.accounting.meter import Usage
 from scalestop.planning.planned import Plan
 from scalestop.planning.speed import Speed
 from scalestop.run.aims import Aims
+from scalestop.run.records import law_fingerprint
 from scalestop.run.speed_probe import SpeedProbe
 
 _SAME_STEP = 0.02
@@ -42,6 +43,28 @@ class RunPlanner:
         live = replace(self.aims.speed, num_devices=self.num_devices, measured_flops_per_second=self.measured)
         tokens = tokens_per_step or self.aims.tokens_per_step
         return self.aims.plan(self.num_params, tokens, self.flops_per_token, speed or live)
+
+    def facts(self, plan: Plan, usage: Usage) -> dict[str, str]:
+        """Return what every rank has to plan alike, by name.
+
+        Args:
+            plan: The plan.
+            usage: What the run had used before, as a checkpoint says.
+        """
+        aims, law = self.aims, self.aims.settled_law
+        facts = {
+            "budget": aims.budget,
+            "job_budget": aims.job_budget,
+            "law": law_fingerprint(law) if law is not None else None,
+            "num_params": f"{self.num_params} ({aims.convention})",
+            "flops_per_token": self.flops_per_token,
+            "tokens_per_step": aims.tokens_per_step,
+            "stop rule": aims.rule,
+            "until": [str(condition) for condition in aims.gate.conditions],
+            "count of tokens so far": usage.tokens,
+            "limits": [f"{limit.counter} {limit.amount!r}" for limit in plan.limits],
+        }
+        return {name: str(value) for name, value in facts.items()}
 
     def reprice(self, plan: Plan, flops_per_token: int) -> Plan:
         """Return the plan at another price of a token; one that is under way keeps its limits and its optimum.

@@ -18,34 +18,13 @@ from typing import TYPE_CHECKING, Any
 from scalestop.accounting.meter import Meter, Reduce, Usage
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopReason
+from scalestop.run.clock import steady
 from scalestop.run.stopping import StopDecision, decide, steps_to_next_check, tokens_to_next_check
 
 if TYPE_CHECKING:
     from scalestop.accounting.tokens import TokenAccumulator, TokenCount
 
 _NEVER = 2**63
-
-
-def _steady(clock: Callable[[], float]) -> Callable[[], float]:
-    """Return a clock that never goes back: time goes on from where it was, and a reading that is no number is none."""
-    last: float | None = None
-    offset, lost = 0.0, False
-
-    def read() -> float:
-        nonlocal last, offset, lost
-        now = clock()
-        if not -math.inf < now < math.inf:
-            if last is None:
-                last, lost = 0.0, True
-        elif last is None:
-            last = now
-        elif lost or now + offset < last:
-            offset, lost = last - now, False
-        else:
-            last = now + offset
-        return last
-
-    return read
 
 
 class RunWatch:
@@ -77,7 +56,12 @@ class RunWatch:
         self.late_by: int | None = None
         """Most steps by which the stop may have come late, because one grew past twice the largest known at the last
         look; None if none did, and then the stop is on the exact step."""
-        self._masks, self._clock, self._reduce = masks, _steady(clock), reduce
+        self.meets: Callable[[str], bool] | None = None
+        """Whether all ranks have come to a place, where they may leave at different steps; None where they do not."""
+        self.apart = False
+        """Whether ranks have left at different steps: the counts are then those of the last reduction."""
+        self._alone = meter.world_size == 1
+        self._masks, self._clock, self._reduce = masks, steady(clock), reduce
         self._job_start: Usage | None = None
         self._busy = self._longest = 0.0
         self._begin = self._tick = self._step_began = self._batch_began = clock()
@@ -87,6 +71,11 @@ class RunWatch:
         self._pace = Usage()
         self._known = Usage()
         self._trusted_largest, self._trusted_longest = _NEVER, math.inf
+
+    @property
+    def looked_at(self) -> int:
+        """Optimizer steps at the last look."""
+        return self._looked.optimizer_steps
 
     # ---- the hot path
 
@@ -138,7 +127,7 @@ class RunWatch:
         steps = meter.step(took)
         if self._look_now or steps >= self._look_at_step:
             return True
-        return meter.world_size == 1 and (
+        return self._alone and (
             meter.tokens_added >= self._look_at_tokens
             or now >= self._look_at_time
             or meter.largest_step_tokens > self._trusted_largest
@@ -159,6 +148,16 @@ class RunWatch:
             self.meter.sync(self._reduce)
             self.reductions += 1
         return self.meter.usage
+
+    def meet(self, place: str) -> bool:
+        """Whether all ranks have come here, so that counts can be brought up to date.
+
+        Args:
+            place: The same on every rank, and never met at before.
+        """
+        if self.meter.world_size > 1 and self.meets is not None and not self.apart:
+            self.apart = not self.meets(place)
+        return not self.apart
 
     def pause(self) -> None:
         """Stop counting time, until `start`: training is over, or interrupted."""
@@ -297,7 +296,7 @@ class RunWatch:
         if self.meter.world_size == 1:
             return {"meter": self.meter.state_dict(), "exact": True}
         mine = self.meter.pending
-        sums = sum_over_ranks(list(mine.values()))
+        sums = None if self.apart else sum_over_ranks(list(mine.values()))
         exact = sums is not None
         pending = sums if sums is not None else [value * self.meter.world_size for value in mine.values()]
         return {"meter": self.meter.state_dict(dict(zip(mine, pending, strict=True))), "exact": exact}

@@ -29,6 +29,11 @@ class RunSchedules:
         self._scheduled, self._name, self._penalty = list(scheduled), name, penalty
         self._budget_schedules = [found for item in self._scheduled for found in budget_schedules(item.scheduler)]
 
+    @property
+    def follow_the_budget(self) -> bool:
+        """Whether any of them does."""
+        return bool(self._budget_schedules)
+
     def tell_time(self, plan: Plan, usage: Callable[[], Usage]) -> None:
         """Set the clock of each `BudgetLR`.
 

@@ -104,6 +104,8 @@ def strategy_of(case):
 def data_of(case, rank: int):
     if case["data"] == "jump":
         return torch.utils.data.DataLoader(Jump(), batch_size=None)
+    if case["data"] == "stream":
+        return torch.utils.data.DataLoader(toys.Stream(case["batches"][rank]), batch_size=None)
     if case["data"] == "uneven":
         return torch.utils.data.DataLoader(Uneven(rank, case.get("batches", 40)), batch_size=None)
     return toys.loader(case.get("rows", 400), ragged=case["data"] == "ragged")  # Lightning adds a DistributedSampler
@@ -114,7 +116,11 @@ def run(case: dict, folder: Path) -> dict:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.manual_seed(0)
     save_sums.PATIENCE = case.get("patience", 20.0)
-    callback = toys.stopping(case["budget"], **{"oversized": "ignore", **case.get("options", {})})
+    budget = case["budget"][rank] if isinstance(case["budget"], list) else case["budget"]
+    options = {"oversized": "ignore", **case.get("options", {}), **case.get("options_by_rank", [{}, {}])[rank]}
+    if case.get("function_price"):
+        options["flops_per_token"] = lambda module, batch: case["function_price"][rank]
+    callback = toys.stopping(budget, **options)
     callbacks = [callback]
     if case.get("saves_alone"):
         callbacks.append(SavesAlone())
@@ -149,6 +155,7 @@ def run(case: dict, folder: Path) -> dict:
         "reason": str(callback.stop_reason),
         "num_params": callback.plan.num_params,
         "stop_step": callback.plan.stop_step,
+        "flops_per_token": callback.plan.flops_per_token,
         "reductions": callback.watch.reductions,
         "late_by": callback.watch.late_by,
         "checkpoint": str(callback.checkpoint_path),
@@ -159,14 +166,26 @@ def run(case: dict, folder: Path) -> dict:
     return result
 
 
+def run_or_fail(case: dict, folder: Path) -> dict:
+    """As `run`; what it raises is a result where that is expected."""
+    if not case.get("may_fail"):
+        return run(case, folder)
+    try:
+        return run(case, folder)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
 def main(path: str) -> None:
     torch.set_num_threads(1)
     cases, folder, results = json.loads(Path(path).read_text()), Path(path).parent, {}
     for name, case in cases.items():
         if case.get("ckpt_of"):
             case["ckpt_path"] = results[case["ckpt_of"]]["checkpoint"]
-        results[name] = run(case, folder / name)
+        results[name] = run_or_fail(case, folder / name)
         (folder / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(results))
+    if any(case["data"] == "stream" for case in cases.values()):
+        return  # the ranks have parted, and one that waits for the other is no longer there
     dist.barrier()
     dist.destroy_process_group()
 

@@ -122,6 +122,48 @@ def test_one_then_two_then_one_process(tmp_path):
     assert last.usage.samples == last.usage.tokens // 16
 
 
+def test_ranks_that_plan_differently_are_refused_on_every_rank(tmp_path):
+    """By name and by rank, before a step; nobody waits for one that has gone. What each measured itself may differ."""
+    results = launch(
+        tmp_path,
+        {
+            "budget": {**case("ddp", "plain"), "budget": ["1000 tokens", "2000 tokens"], "may_fail": True},
+            "price": case("ddp", "plain", options_by_rank=[{}, {"flops_per_token": 1000}], may_fail=True),
+            "rule": case("ddp", "plain", options_by_rank=[{"tolerance": 0.2}, {}], may_fail=True),
+            "measured": {**case("ddp", "uneven", function_price=[500, 701]), "budget": "1e6 FLOPs"},
+            "alike": case("ddp", "plain", 1000),
+        },
+    )
+    for name, text in {
+        "budget": "budget is 1000 tokens on rank 0, 2000 tokens on rank 1",
+        "price": f"flops_per_token is {6 * N} on rank 0, 1000 on rank 1",
+        "rule": "stop rule is StopRule(tolerance=0.2",
+    }.items():
+        first, second = (result["error"] for result in results[name])
+        assert first == second and first.startswith("InputError: ranks plan differently") and text in first
+    first, second = results["measured"]
+    assert first["usage"] == second["usage"] and first["reason"] == "BUDGET_EXHAUSTED"
+    seen = [[batch.tokens for batch in recounts(result)] for result in (first, second)]
+    flops = [500 * one + 701 * other for one, other in zip(*seen, strict=True)]
+    assert first["usage"]["flops"] == sum(flops) >= 10**6 > sum(flops[:-1])
+    assert first["flops_per_token"] == second["flops_per_token"] == 601  # the plan's, on both
+    assert results["alike"][0]["usage"]["tokens"] >= 1000
+
+
+@pytest.mark.parametrize("batches", [(9, 6), (6, 9)])
+def test_data_that_runs_out_on_one_rank_first_ends_as_it_does_without_us(tmp_path, batches):
+    """That rank is done; the other fails at once, as its gradients are waited for by nobody. Not at the time-out."""
+    options = {"max_epochs": 1, "enable_checkpointing": False, "log_every_n_steps": 1000}
+    stream = case("ddp", "stream", 10**6, batches=batches, trainer=options, may_fail=True)
+    (results,) = launch(tmp_path, {"stream": stream}).values()
+    short, long = results if batches[0] < batches[1] else results[::-1]
+    assert short["global_step"] == 6
+    assert "timed out" not in long["error"].lower() and "timeout" not in long["error"].lower()
+    assert "closed by peer" in long["error"] or "reset by peer" in long["error"]
+    if batches[0] < batches[1]:
+        assert any("ran out at different steps" in text for text in short["warnings"])
+
+
 @pytest.mark.slow
 def test_two_nodes_simulated_on_one_machine(tmp_path):
     results = launch(tmp_path, {"uneven": case("ddp", "uneven"), "sharded": case("model_parallel", "uneven")}, nodes=2)
