@@ -1,34 +1,26 @@
 """Examples, configs and README blocks do what they say."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from processes import Forked, run_script, scalestop
 
 from scalestop import RunRecord
 
 ROOT = Path(__file__).parent.parent
 
 
-def run(arguments, cwd):
-    result = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(cwd)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+def run(script, folder):
+    bare = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    done = Forked(run_script, script, folder=folder, variables=bare).wait()
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_quickstart_stops_where_it_planned(tmp_path):
-    out = run([ROOT / "examples" / "quickstart.py"], tmp_path)
+    out = run(ROOT / "examples" / "quickstart.py", tmp_path)
     match = re.search(r"^(\w+) after (\d+) steps, planned (\d+)$", out, re.MULTILINE)
     assert match is not None, out
     assert match[1] == "COMPUTE_OPTIMAL" and match[2] == match[3]
@@ -42,8 +34,9 @@ def test_quickstart_is_short():
 def test_the_config_is_the_main_job_and_runs(tmp_path):
     config = yaml.safe_load((ROOT / "configs" / "train_tiny.yaml").read_text())
     assert config["budget"] == "2e12 FLOPs"
-    words = ["-m", "scalestop.cli", "train", "--config", ROOT / "configs" / "train_tiny.yaml", "--budget", "2e10 FLOPs"]
-    run(words, tmp_path)
+    words = ("train", "--config", ROOT / "configs" / "train_tiny.yaml", "--budget", "2e9 FLOPs")
+    done = scalestop(*words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert RunRecord.load(tmp_path / "runs" / "version_0" / "scalestop.json").stop_reason == "COMPUTE_OPTIMAL"
 
 
@@ -51,16 +44,21 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_readme_python_blocks_run(number, tmp_path):
     script = tmp_path / "block.py"
     script.write_text(blocks("python")[number])
-    run([script], tmp_path)
+    run(script, tmp_path)
 
 
-def test_readme_names_only_commands_that_exist():
-    from scalestop.cli import COMMANDS
-
-    text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"(?:^|\W)scalestop ([a-z]+)(?= --| list| show|`|$)", text, re.MULTILINE))
-    assert named and named <= set(COMMANDS)
+def test_readme_python_blocks_run_at_a_third_of_the_budget(tmp_path):
+    """The same lines; the stop of the first screen takes over a thousand steps."""
+    together = "\n".join(blocks("python"))
+    assert "5e10 FLOPs" in together
+    script = tmp_path / "blocks.py"
+    script.write_text(together.replace("5e10 FLOPs", "1.5e10 FLOPs"))
+    said = run(script, tmp_path)
+    assert re.search(
+        r"^scalestop: BUDGET_EXHAUSTED: 1\.5e10 FLOPs of the 1\.5e10 FLOPs budget .* steps$", said, re.MULTILINE
+    )

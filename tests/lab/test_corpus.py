@@ -40,20 +40,20 @@ def test_no_held_out_file_is_trained_on():
 
 
 def test_another_process_reads_the_same_corpus():
-    # PYTHONHASHSEED differs between processes: a split by hash() would differ too.
+    # PYTHONHASHSEED differs between the processes: a split by hash() would differ too.
     script = "from scalestop.lab.corpus import embedded_corpus as c; print(c().sha256, len(c().train), len(c().val))"
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    corpus = embedded_corpus()
-    assert outputs == {f"{corpus.sha256} {len(corpus.train)} {len(corpus.val)}\n"}
+    script += "; print(hash('a'))"
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    corpus, (said, hashed) = embedded_corpus(), done.stdout.splitlines()
+    assert said == f"{corpus.sha256} {len(corpus.train)} {len(corpus.val)}"
+    assert int(hashed) != hash("a")
 
 
 def test_describe_is_plain_values():

@@ -1,13 +1,11 @@
 """Batches: exact counts, one order for each seed, and the same batches after a resume."""
 
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
+from processes import Forked, run_code
 from text_toys import Recorder, digest, trainer
-from toys import environment
 
 from scalestop.errors import InputError
 from scalestop.lab.corpus import embedded_corpus
@@ -187,9 +185,8 @@ print(run.global_step, model.embedding.weight.double().sum().item())
 
 def test_killed_and_resumed_is_the_unbroken_run(tmp_path, folder):
     def run(log, kill_at, ckpt):
-        command = [sys.executable, "-c", KILLED_RUN, str(tmp_path), folder]
-        command += [str(tmp_path / log), str(kill_at), str(ckpt)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment())
+        words = (str(tmp_path), folder, str(tmp_path / log), str(kill_at), str(ckpt))
+        done = Forked(run_code, KILLED_RUN, *words, folder=tmp_path).wait()
         return done, dict(line.split() for line in (tmp_path / log).read_text().splitlines())
 
     whole = Recorder(tmp_path / "whole.log")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from launching import launch
+from launching import launch, launch_nodes
 from toys import C_OPT, PER_BATCH, N, Recount, reference_stop, stopping, train
 
 
@@ -86,7 +86,7 @@ def test_two_processes(tmp_path):
     late = len(first) - reference_stop([a + b for a, b in zip(first, second, strict=True)], [True] * len(first), 6000)
     assert 0 < late <= results["jump"][0]["late_by"] == results["jump"][1]["late_by"]
     assert f'"late_by": {results["jump"][0]["late_by"]}' in (tmp_path / "jump" / "scalestop.json").read_text()
-    assert "steps late, as a step took over twice" in (tmp_path / "node-0.log").read_text()
+    assert "steps late, as a step took over twice" in (tmp_path / "ranks.log").read_text()
 
     # every rank follows the first one's metric
     assert [result["reason"] for result in results["gated"]] == ["BUDGET_EXHAUSTED"] * 2
@@ -166,6 +166,6 @@ def test_data_that_runs_out_on_one_rank_first_ends_as_it_does_without_us(tmp_pat
 
 @pytest.mark.slow
 def test_two_nodes_simulated_on_one_machine(tmp_path):
-    results = launch(tmp_path, {"uneven": case("ddp", "uneven"), "sharded": case("model_parallel", "uneven")}, nodes=2)
+    results = launch_nodes(tmp_path, {"uneven": case("ddp", "uneven"), "sharded": case("model_parallel", "uneven")})
     check(results["uneven"], 2500)
     check(results["sharded"], 2500)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import Forked, run_script
 from toys import environment
 
 WORKER = Path(__file__).with_name("kill_worker.py")
 
 
 def lives(folder: Path, kills: int, seed: int) -> dict:
-    command = [sys.executable, "-W", "ignore", str(WORKER), str(folder), str(kills), str(seed)]
-    result = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=400, check=False, cwd=folder
-    )
-    assert result.returncode == 0, result.stderr[-4000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    words = (str(folder), str(kills), str(seed))
+    done = Forked(run_script, WORKER, *words, folder=folder, variables=environment()).wait(400)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def check(found: dict, kills: int) -> None:
