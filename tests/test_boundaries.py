@@ -64,7 +64,7 @@ HOUSE = [
     ({"laws", "accounting.meter"}, {"numpy"}),
     ({"accounting"}, {"numpy", "torch"}),
     ({"planning", "fitting"}, {"numpy", "scipy"}),
-    ({"run"}, set()),
+    ({"run"}, {"numpy"}),
     ({"schedules"}, {"torch"}),
     ({"report"}, {"numpy", "matplotlib", "rich"}),
     ({"lightning"}, {"torch"}),

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from scalestop.laws.findings import Finding, findings_from_list
 from scalestop.laws.provenance import Provenance
 from scalestop.laws.uncertainty import Uncertainty
 from scalestop.laws.valid import ValidRange
+
+if TYPE_CHECKING:
+    from scalestop.laws.curves.family import CurveFamily
 
 SCHEMA = "scalestop.law/2"
 _SCHEMAS = ("scalestop.law/1", SCHEMA)
@@ -96,6 +99,8 @@ class ScalingLaw(ABC):
     """Name, N convention, source, range, notes."""
     uncertainty: Uncertainty | None = None
     """Draws of the constants, as a bootstrap gives them; None where no uncertainty is known."""
+    curves: CurveFamily | None = field(default=None, compare=False, repr=False, kw_only=True)
+    """How single runs of the law come to their loss; None where their curves were not kept."""
 
     kind: ClassVar[str]
     """The form's name in saved files."""
@@ -176,7 +181,7 @@ class ScalingLaw(ABC):
     @classmethod
     def constant_names(cls) -> tuple[str, ...]:
         """Names of the constants, in declaration order."""
-        return tuple(f.name for f in fields(cls) if f.name not in ("info", "uncertainty"))
+        return tuple(f.name for f in fields(cls) if f.name not in ("info", "uncertainty", "curves"))
 
     @classmethod
     def formula(cls) -> str:
@@ -194,7 +199,7 @@ class ScalingLaw(ABC):
             raise InputError(
                 f"law {self.name!r}: {', '.join(arrays)} are arrays; save the law that carries the draws, not drawn()"
             )
-        return {
+        data = {
             "schema": SCHEMA,
             "kind": self.kind,
             "name": self.info.name,
@@ -208,6 +213,7 @@ class ScalingLaw(ABC):
             "findings": [finding.to_dict() for finding in self.info.findings],
             "uncertainty": self.uncertainty.to_dict() if self.uncertainty else None,
         }
+        return data if self.curves is None else {**data, "curves": self.curves.to_dict()}
 
     def save(self, path: str | Path) -> Path:
         """Write the law as JSON, whole or not at all; `get_law(path)` reads it back.
@@ -236,6 +242,8 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: a law is a JSON object; got {type(data).__name__}")
+    data = dict(data)
+    kept = data.pop("curves", None)
     if data.get("schema") not in _SCHEMAS:
         known = " or ".join(map(repr, _SCHEMAS))
         raise InputError(f"{where}: schema: expected {known}, got {shown(data.get('schema'))}")
@@ -272,6 +280,11 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
     known_runs = data["provenance"]
     provenance = Provenance.from_dict(known_runs, where=f"{where}: provenance") if known_runs is not None else None
     findings = findings_from_list(data["findings"], where=f"{where}: findings")
+    curves = None
+    if kept is not None:
+        from scalestop.laws.curves.family import CurveFamily  # few laws have one, and planning asks for none
+
+        curves = CurveFamily.from_dict(kept, where=f"{where}: curves")
     try:
         info = LawInfo(
             name=data["name"],
@@ -283,7 +296,7 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
             provenance=provenance,
             findings=findings,
         )
-        return cls(info=info, uncertainty=uncertainty, **data["constants"])
+        return cls(info=info, uncertainty=uncertainty, curves=curves, **data["constants"])
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from scalestop.laws.base import LawInfo, ScalingLaw
 from scalestop.laws.kaplan import KaplanLaw
@@ -20,9 +21,9 @@ _HOFFMANN_RANGE = ValidRange(num_params=(4.4e7, 1.61e10), num_tokens=(5e9, 5e11)
 _PUBLIC_RANGE = ValidRange(num_params=(5.73e7, 1.62e10), num_tokens=(8.19e8, 3.18e11), flops=(1.4e18, 1.3e22))
 
 # Besiroglu et al. 2024, table 1, with more digits
-BESIROGLU = {"E": 1.81686, "A": 482.00572, "B": 2085.43420, "alpha": 0.34781, "beta": 0.36585}
+BESIROGLU: dict[str, Any] = {"E": 1.81686, "A": 482.00572, "B": 2085.43420, "alpha": 0.34781, "beta": 0.36585}
 # Hoffmann et al. 2022, eq. 10, unrounded
-CHINCHILLA = {
+CHINCHILLA: dict[str, Any] = {
     "E": math.exp(0.5267228),
     "A": math.exp(6.0073404),
     "B": math.exp(6.0179186),

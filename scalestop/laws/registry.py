@@ -32,8 +32,12 @@ def _built_in() -> dict[str, ScalingLaw]:
     laws = {law.name: law for law in published_laws()}
     folder = resources.files("scalestop.laws").joinpath("data")
     for entry in sorted(folder.iterdir() if folder.is_dir() else (), key=lambda e: e.name):
-        if entry.name.endswith(".json") and not entry.name.endswith(".draws.json"):
-            law = law_from_dict(json.loads(entry.read_text(encoding="utf-8")), KINDS, where=entry.name)
+        if entry.name.endswith(".json") and not entry.name.endswith((".draws.json", ".curves.json")):
+            data = json.loads(entry.read_text(encoding="utf-8"))
+            beside = folder.joinpath(entry.name.removesuffix(".json") + ".curves.json")
+            if beside.is_file():
+                data["curves"] = json.loads(beside.read_text(encoding="utf-8"))
+            law = law_from_dict(data, KINDS, where=entry.name)
             laws[law.name] = law
     return laws
 
