@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from scalestop.errors import InputError
@@ -107,19 +107,21 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready data, derived figures included."""
-        return asdict(self) | {name: _plain(getattr(self, name)) for name in self.derived()}
-
-    @classmethod
-    def derived(cls) -> tuple[str, ...]:
-        """Names of the answer's properties, in the order they are written."""
-        found: dict[str, None] = {}
-        for each in reversed(cls.__mro__):
-            found |= dict.fromkeys(name for name, value in vars(each).items() if isinstance(value, property))
-        return tuple(found)
+        found = _plain(self)
+        assert isinstance(found, dict)
+        return found
 
 
 def _plain(value: Any) -> Any:
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+    """Return dataclasses as dictionaries of their fields and properties, all the way down."""
+    if is_dataclass(value) and not isinstance(value, type):
+        names = dict.fromkeys(field.name for field in fields(value))
+        for each in reversed(type(value).__mro__):
+            names |= dict.fromkeys(name for name, found in vars(each).items() if isinstance(found, property))
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 def need_loss(law: ScalingLaw, what: str) -> None:

@@ -70,7 +70,7 @@ def test_several_laws_and_why_they_differ():
     why = " ".join(found.why)
     assert "11-fold" in why and "body leaves embeddings" in why and "C^0.51 by besiroglu and C^0.73 by kaplan" in why
     assert "2.7" in str(found) and by_name["kaplan"].basis.has_interval is False
-    assert found.to_dict()["why"] == found.why
+    assert found.to_dict()["why"] == list(found.why)
 
 
 def test_one_law_differs_from_nothing():
