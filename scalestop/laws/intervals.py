@@ -106,6 +106,29 @@ def interval_of_run(law: ScalingLaw, num_params: float, num_tokens: float, level
     return law.uncertainty.of_new_run(losses, level, extrapolation(law, 6 * num_params * num_tokens))
 
 
+def interval_of_gain(law: ScalingLaw, before: Pair, after: Pair, level: float = 0.9) -> Pair | None:
+    """Return the interval of what going from one run to another takes off the law's loss; None without draws or loss.
+
+    Both losses are each draw's own, so what the two have in common cancels. So does the form's drift, but for how much
+    farther outside the law's runs one of them lies.
+
+    Args:
+        law: The law.
+        before: N and D of the one run.
+        after: N and D of the other.
+        level: Share of the draws inside.
+    """
+    if law.uncertainty is None or not law.has_loss:
+        return None
+    drawn = law.drawn()
+    first, second = (np.asarray(drawn.loss(float(n), float(d))) for n, d in (before, after))
+    there, here = (extrapolation(law, 6 * n * d) for n, d in (after, before))
+    ratios = widened(second / first, law.uncertainty.drift * abs(there - here))
+    # a few points of drift for each draw: the draw's first loss is repeated for them
+    gains = np.repeat(first, len(ratios) // len(first)) * (1 - ratios)
+    return percentile_interval(gains, level)
+
+
 def extrapolation(law: ScalingLaw, flops: float) -> float:
     """Return how far a budget lies outside the compute of a law's runs, above or below, in factors of e; 0 inside.
 
