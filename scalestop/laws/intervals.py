@@ -7,6 +7,7 @@ the compute of its runs; a law that carries no draws answers None.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +128,17 @@ def interval_of_gain(law: ScalingLaw, before: Pair, after: Pair, level: float = 
     # a few points of drift for each draw: the draw's first loss is repeated for them
     gains = np.repeat(first, len(ratios) // len(first)) * (1 - ratios)
     return percentile_interval(gains, level)
+
+
+def interval_over_draws(law: ScalingLaw, ask: Callable[[ScalingLaw], Any], level: float = 0.9) -> Pair | None:
+    """Return the interval of any figure that a law's draws give; without drift, so too narrow outside its runs.
+
+    Args:
+        law: The law; one without draws gives None.
+        ask: Asks the law of arrays, and gives one figure a draw.
+        level: Share of the draws inside.
+    """
+    return None if law.uncertainty is None else percentile_interval(ask(law.drawn()), level)
 
 
 def extrapolation(law: ScalingLaw, flops: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
@@ -121,7 +122,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
+    # what is without bound has no number in JSON
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def need_loss(law: ScalingLaw, what: str) -> None:

@@ -8,7 +8,7 @@ from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
 from scalestop.laws.intervals import Pair, interval_of_gain, interval_of_optimum
 from scalestop.planning.advice.basis import Answer, Basis, Spot, amount, basis_of, best_spot, block, negated, signed
-from scalestop.planning.advice.bill import Bill, bill
+from scalestop.planning.advice.bills import Bill, bill
 from scalestop.planning.advice.regime import run_name
 from scalestop.planning.allocation import spread
 from scalestop.planning.speed import Speed
@@ -41,7 +41,7 @@ class Deadline(Answer):
         loss = "" if self.best.loss is None else f", loss {spread(self.best.loss, self.best.loss_interval, '.3f')}"
         rows = [
             (
-                "deadline",
+                "time",
                 f"{human_seconds(self.seconds)} on {self.bill.num_devices} devices = {human_flops(self.best.flops)}",
             ),
             ("train", f"{run_name(self.best)}: N_opt {spread(self.best.num_params, self.params_interval)}{loss}"),

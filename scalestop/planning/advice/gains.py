@@ -22,7 +22,7 @@ from scalestop.planning.advice.basis import (
     spot_of,
     table,
 )
-from scalestop.planning.advice.bill import Bill, bill
+from scalestop.planning.advice.bills import Bill, bill
 from scalestop.planning.advice.frontier import flops_for_loss, interval_of_flops
 from scalestop.planning.advice.regime import run_name
 from scalestop.planning.allocation import spread

@@ -12,7 +12,7 @@ import numpy as np
 from scalestop.errors import InputError, shown
 from scalestop.laws import ScalingLaw
 from scalestop.planning.advice.basis import Answer, Basis, Spot, amount, basis_of, best_spot, block, spot_of
-from scalestop.planning.advice.bill import Bill, bill
+from scalestop.planning.advice.bills import Bill, bill
 from scalestop.planning.advice.frontier import flops_for_loss, is_minimum
 from scalestop.planning.allocation import spread
 from scalestop.planning.speed import Speed

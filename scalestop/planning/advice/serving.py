@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
+from scalestop.laws.intervals import Pair, interval_over_draws
 from scalestop.planning.advice.basis import Answer, Basis, Spot, amount, basis_of, best_spot, block, need_loss, spot_of
-from scalestop.planning.advice.bill import Bill, bill
+from scalestop.planning.advice.bills import Bill, bill
 from scalestop.planning.advice.frontier import flops_for_loss, is_minimum
 from scalestop.planning.advice.regime import run_name
 from scalestop.planning.allocation import spread
@@ -137,6 +141,54 @@ def serve(
     )
 
 
+@dataclass(frozen=True)
+class ImpliedDemand(Answer):
+    """What the makers of a run expected to serve, if they expected to minimise lifetime compute."""
+
+    spot: Spot
+    """The run."""
+    demand: float
+    """Tokens served for which it has the least lifetime compute of all runs of its loss; below 0 for an undertrained
+    model, which no demand explains."""
+    demand_interval: Pair | None
+    """90 % interval of that, over the law's draws."""
+    chinchilla_multiple: float
+    """Its tokens over those with which its size is compute-optimal."""
+    basis: Basis
+
+    def __str__(self) -> str:
+        name = run_name(self.spot)
+        if self.demand > 0:
+            text = f"{name} is the cheapest run of its loss, training and serving, for "
+            text += f"{spread(self.demand, self.demand_interval)} tokens served"
+        else:
+            text = f"none explains {name}: a smaller model on more tokens has its loss for less, served or not"
+        multiple = f"{self.chinchilla_multiple:.3g}x the tokens with which its size is compute-optimal"
+        return block([("demand", text), ("trained on", multiple), ("law", str(self.basis))])
+
+
+def explain_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> ImpliedDemand:
+    """Return the demand that explains an over-trained run; see `implied_demand`.
+
+    Args:
+        law: A law that predicts a loss.
+        num_params: N, counted as the law counts it.
+        num_tokens: D, tokens.
+
+    Raises:
+        InputError: If the law predicts no loss.
+    """
+    demand = implied_demand(law, num_params, num_tokens)
+    spot = spot_of(law, num_params, num_tokens)
+    return ImpliedDemand(
+        spot=spot,
+        demand=demand,
+        demand_interval=interval_over_draws(law, lambda drawn: _implied(drawn, num_params, num_tokens)),
+        chinchilla_multiple=num_tokens / float(law.optimal_tokens(float(num_params))),
+        basis=basis_of(law, spot.num_params, spot.num_tokens, spot.flops),
+    )
+
+
 def implied_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> float:
     """Return the tokens served for which a run has the least lifetime compute of all runs of its loss.
 
@@ -152,14 +204,16 @@ def implied_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> flo
         Tokens; below 0 for an undertrained model, which no demand explains.
     """
     need_loss(law, "an implied demand")
-    n, d = amount(num_params, "num_params"), amount(num_tokens, "num_tokens")
-    step = 1e-4
-    pulls = [
-        float(law.loss(n * (1 - step * a), d * (1 - step * b)))
-        - float(law.loss(n * (1 + step * a), d * (1 + step * b)))
-        for a, b in ((1, 0), (0, 1))
-    ]
-    return 3 * d * (pulls[0] / pulls[1] - 1) if pulls[1] > 0 else math.inf
+    return float(_implied(law, amount(num_params, "num_params"), amount(num_tokens, "num_tokens")))
+
+
+def _implied(law: ScalingLaw, n: float, d: float) -> Any:
+    """The implied demand by a law, or by each draw of one."""
+    up, down = 1 + 1e-4, 1 - 1e-4
+    size = np.asarray(law.loss(n * down, d)) - law.loss(n * up, d)
+    data = np.asarray(law.loss(n, d * down)) - law.loss(n, d * up)
+    # past all repetition more tokens bring nothing, and no demand is large enough
+    return np.where(data > 0, 3 * d * (size / np.where(data > 0, data, 1) - 1), math.inf)
 
 
 def tokens_for_loss(law: ScalingLaw, num_params: float, loss: float) -> float:

@@ -6,7 +6,7 @@ import pytest
 
 from scalestop import Speed, get_law
 from scalestop.errors import InputError
-from scalestop.planning.advice.bill import bill
+from scalestop.planning.advice.bills import bill
 from scalestop.planning.advice.deadline import by_deadline
 
 LAW = get_law("besiroglu")

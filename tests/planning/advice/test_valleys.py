@@ -6,7 +6,7 @@ import pytest
 from scalestop import get_law
 from scalestop.errors import InputError
 from scalestop.planning.advice.frontier import flops_for_loss, frontier_loss, interval_of_flops, is_minimum
-from scalestop.planning.advice.valley import side_by_side, valley
+from scalestop.planning.advice.valleys import side_by_side, valley
 
 
 def test_the_valley_is_the_law_along_the_budget():

@@ -6,7 +6,7 @@ import pytest
 
 from scalestop import get_law, list_laws
 from scalestop.laws import Provenance
-from scalestop.planning.advice.checklist import Mark, checklist
+from scalestop.planning.advice.checks import Mark, checklist
 
 
 def marks(*arguments, **words):

@@ -144,7 +144,9 @@ def _repetition(law: ScalingLaw, num_tokens: float, unique_tokens: float | None)
 def _rate(lr_decayed: bool | None) -> Item:
     if lr_decayed is None:
         return Item(
-            "rate", Mark.UNKNOWN, "the law's runs ended with their rate decayed; see that this one does (BudgetLR)"
+            "rate",
+            Mark.UNKNOWN,
+            "a law's runs end with their rate decayed, as a rule; see that this one does (BudgetLR)",
         )
     if lr_decayed:
         return Item("rate", Mark.FINE, "the learning rate ends where the run ends")
