@@ -15,6 +15,11 @@ from scalestop.files import disk_trouble
 COMMANDS = {
     "train": "train a tiny GPT under a compute budget until its optimum, on real text",
     "plan": "what a budget buys: model size, tokens, loss, and where a run would stop",
+    "compare": "whether a run is well spent, and which of several is better, such as 70Bx1.4T 280Bx300B",
+    "next": "what the next 2x of compute, parameters or data buys, and the least for a target",
+    "serve": "size and tokens of a model that will be served",
+    "batch": "how large a batch, and a learning rate to start with",
+    "checklist": "when a forecast will fail",
     "laws": "list the scaling laws, or show one with its source and its errata",
     "fit": "fit a scaling law to the records of your own runs",
     "task": "forecast a metric, such as a task's accuracy, from runs that logged it",

@@ -11,6 +11,7 @@ A law that carries no draws answers None. There are two kinds of interval, as `U
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,6 +151,40 @@ def loss_intervals(
         made.append(ends(law, part, losses, level, of_run))
     low, high = np.concatenate(made, axis=1)
     return low.reshape(shape), high.reshape(shape)
+
+
+def interval_of_gain(law: ScalingLaw, before: Pair, after: Pair, level: float = 0.9) -> Pair | None:
+    """Return the interval of what going from one run to another takes off the law's loss; None without draws or loss.
+
+    Both losses are each draw's own, so what the two have in common cancels. So does the form's drift, but for how much
+    farther outside the law's runs one of them lies.
+
+    Args:
+        law: The law.
+        before: N and D of the one run.
+        after: N and D of the other.
+        level: Share of the draws inside.
+    """
+    if law.uncertainty is None or not law.has_loss:
+        return None
+    drawn = law.drawn()
+    first, second = (np.asarray(drawn.loss(float(n), float(d))) for n, d in (before, after))
+    there, here = (extrapolation(law, 6 * n * d) for n, d in (after, before))
+    ratios = widened(second / first, law.uncertainty.drift * abs(there - here))
+    # a few points of drift for each draw: the draw's first loss is repeated for them
+    gains = np.repeat(first, len(ratios) // len(first)) * (1 - ratios)
+    return percentile_interval(gains, level)
+
+
+def interval_over_draws(law: ScalingLaw, ask: Callable[[ScalingLaw], Any], level: float = 0.9) -> Pair | None:
+    """Return the interval of any figure that a law's draws give; without drift, so too narrow outside its runs.
+
+    Args:
+        law: The law; one without draws gives None.
+        ask: Asks the law of arrays, and gives one figure a draw.
+        level: Share of the draws inside.
+    """
+    return None if law.uncertainty is None else percentile_interval(ask(law.drawn()), level)
 
 
 def extrapolation(law: ScalingLaw, flops: float) -> float:
