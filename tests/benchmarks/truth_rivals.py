@@ -74,7 +74,7 @@ def one_start(table: Table) -> Forecast:
 
 
 def chinchilla_package(table: Table) -> Forecast:
-    """Fit by the `chinchilla` package 0.2.0 (kyo-takano/chinchilla): log-Huber, its README's grid, three values each."""
+    """Fit by the `chinchilla` package 0.2.0 (kyo-takano/chinchilla): log-Huber, its README's grid in three values."""
     from chinchilla import Chinchilla  # type: ignore[import-not-found]
     from chinchilla._metrics import log_huber  # type: ignore[import-not-found]
 

@@ -1,4 +1,4 @@
-"""What may be true of a table before it is seen: a floor, a low one or none, and how fast the form drifts away from the runs."""
+"""What may be true of a table before it is seen: a floor, a low one or none, and how fast the form drifts off."""
 
 from __future__ import annotations
 
