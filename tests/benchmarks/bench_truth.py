@@ -29,7 +29,7 @@ from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting import fit_law
 
 OURS = ("valley", "parametric")
-BOOTSTRAP = 400
+BOOTSTRAP = 1000
 
 
 class Score(NamedTuple):

@@ -74,27 +74,22 @@ def one_start(table: Table) -> Forecast:
 
 
 def chinchilla_package(table: Table) -> Forecast:
-    """Fit by the `chinchilla` package (kyo-takano/chinchilla) with the grid and loss of its README."""
+    """Fit by the `chinchilla` package 0.2.0 (kyo-takano/chinchilla): log-Huber, its README's grid in three values."""
     from chinchilla import Chinchilla  # type: ignore[import-not-found]
+    from chinchilla._metrics import log_huber  # type: ignore[import-not-found]
 
+    grid = dict(E=(1, 2), a=(1, 10), b=(1, 10), alpha=(0.1, 0.7), beta=(0.1, 0.7))
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         found: Any = Chinchilla(
             folder,
-            param_grid=dict(
-                E=np.linspace(1, 2, 5),
-                A=np.geomspace(1, 1000, 5),
-                B=np.geomspace(1, 1000, 5),
-                alpha=np.linspace(0.1, 0.7, 5),
-                beta=np.linspace(0.1, 0.7, 5),
-            ),
-            seed_ranges=dict(C=(1e15, 1e16), N_to_D=(10, 100)),
+            param_grid={name: np.linspace(*ends, 3) for name, ends in grid.items()},
+            loss_fn=lambda measured, predicted: log_huber(measured, predicted, DELTA),
             log_level=40,
         )
         for n, d, loss in zip(table["params"], table["tokens"], table["loss"], strict=True):
             found.database.append(C=6 * n * d, N=n, D=d, loss=loss)
         found.fit(parallel=False)
-        constants = [float(getattr(found, name)) for name in ("E", "A", "B", "alpha", "beta")]
-    E, A, B, alpha, beta = constants
+        E, A, B, alpha, beta = (float(getattr(found, name)) for name in ("E", "A", "B", "alpha", "beta"))
     return lambda N, D: E + A / N**alpha + B / D**beta
 
 
