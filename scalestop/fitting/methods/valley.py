@@ -21,7 +21,7 @@ from scalestop.errors import InputError
 from scalestop.fitting.methods.enough import require_floor, require_spread
 from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.valley_draws import average, draw
-from scalestop.fitting.methods.valley_evidence import FORWARD, Evidence, weigh
+from scalestop.fitting.methods.valley_evidence import BACKWARD, FORWARD, Evidence, weigh
 from scalestop.fitting.methods.valley_findings import valley_findings
 from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, LEAST_NOISE, Fitted, replicates_of
 from scalestop.fitting.solve.coupled import NAMES, to_constants
@@ -144,7 +144,7 @@ def _solve(table: RunTable, options: FitOptions) -> tuple[Array, Array, Valley, 
         "degrees": evidence.degrees,
         # upwards the top has set level and slope already
         "drift": evidence.inflation * FORWARD * drift,
-        "drift_below": evidence.inflation * drift,
+        "drift_below": evidence.inflation * BACKWARD * drift,
         "drift_params": evidence.inflation * BALANCE,
         "sides": SIDES,
     }

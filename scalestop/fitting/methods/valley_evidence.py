@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln, logsumexp
 
-from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, Fitted, fit_hypotheses
+from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, NO_FLOOR, Fitted, fit_hypotheses
 from scalestop.fitting.solve.horizon import IN_VALLEY, Horizon, horizon
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.solve.robust import DEGREES
@@ -18,6 +18,16 @@ STEPS_BACK = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 FORWARD = 0.2
 """Drift beyond the runs over drift within the fit: the runs near the top have already set the level and the slope that
 the forecast starts from. Any value from 0 to .5 forecasts alike on the public tables."""
+
+MOST_FLOORLESS = 0.5
+"""Share of the hypotheses without a floor at most, whatever the runs say, unless E is given. A floor shows only above
+the runs: between them a loss that curves the other way, as small models' do, looks like none at all. Text has one, so
+at least half of the forecast keeps it, and the interval holds the distance between the two."""
+
+BACKWARD = 2.0
+"""The same below the runs. Small models and short runs depart from the form faster than large ones (untuned rates, a
+loss that cannot rise above a guess's): the least round factor at which 90 % of the valley rows below the cheapest
+fitted run hold, families of public tables weighted alike; leaving any one family out gives 1.5 or 2, but for Porian's."""
 
 LEAST_RUNS = 8
 """Runs near the valley that a rolling forecast needs; with fewer it says more of the priors than of the table."""
@@ -40,6 +50,8 @@ class Evidence:
 
     share: Array
     """Weight of each hypothesis, summing to 1, shape (K,)."""
+    floorless: float
+    """Weight that the runs alone would give to there being no floor, before `MOST_FLOORLESS`."""
     inflation: float
     """Misses over expected misses, root mean square, shrunk to 1."""
     degrees: float
@@ -107,12 +119,13 @@ def weigh(
         forecasts.append(
             _Forecast(log_loss[held] - mean, spread, fitted.noise[h][:, None], lower.outside(compute[held]))
         )
-    share = _share(forecasts)
+    share, floorless = _share(forecasts, MOST_FLOORLESS if irreducible is None else 1.0)
     missed = sum(f.worth * _miss(f, share) for f in forecasts)
     worth = sum(f.worth for f in forecasts)
     inflation = np.sqrt((_PRIOR_FORECASTS + missed) / (_PRIOR_FORECASTS + worth))
     evidence = Evidence(
         share=share,
+        floorless=floorless,
         inflation=float(np.clip(inflation, *_INFLATION)),
         degrees=_DEGREES_PER_FORECAST * (_PRIOR_FORECASTS + worth),
         num_forecasts=len(forecasts),
@@ -124,15 +137,22 @@ def _drift() -> Array:
     return FORWARD * np.array([[k.drift] for k in HYPOTHESES])
 
 
-def _share(forecasts: list[_Forecast]) -> Array:
-    """Return posterior weights by the density each hypothesis gave to what came."""
+def _share(forecasts: list[_Forecast], most_floorless: float) -> tuple[Array, float]:
+    """Return posterior weights by the density each hypothesis gave to what came, and the floorless ones' before the cap."""
     score = np.array([k.log_odds for k in HYPOTHESES])
     constant = gammaln(0.5 * (DEGREES + 1)) - gammaln(0.5 * DEGREES) - 0.5 * np.log(np.pi * DEGREES)
     for f in forecasts:
         deviation = np.sqrt(f.spread**2 + f.noise**2 + (_drift() * f.outside) ** 2)
         density = constant - 0.5 * (DEGREES + 1) * np.log1p((f.error / deviation) ** 2 / DEGREES) - np.log(deviation)
         score = score + _WORTH * f.worth * density.mean(axis=1)
-    return np.asarray(np.exp(score - logsumexp(score)))
+    floorless = np.array([k.prior is NO_FLOOR for k in HYPOTHESES])
+    odds = logsumexp(score[floorless]) - logsumexp(score[~floorless])
+    found = float(1 / (1 + np.exp(-odds)))
+    kept = min(found, most_floorless)
+    # each group in its own proportions: where one has all the weight, the other's must not vanish in rounding
+    for group, part in ((floorless, kept), (~floorless, 1 - kept)):
+        score[group] = part * np.exp(score[group] - logsumexp(score[group]))
+    return score, found
 
 
 def _miss(f: _Forecast, share: Array) -> float:

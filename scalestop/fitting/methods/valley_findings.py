@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalestop.fitting.methods.method import Finding
-from scalestop.fitting.methods.valley_evidence import Evidence
-from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, NO_FLOOR, Fitted
+from scalestop.fitting.methods.valley_evidence import MOST_FLOORLESS, Evidence
+from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, Fitted
 from scalestop.fitting.solve.coupled import optimum_slopes
 from scalestop.fitting.solve.horizon import Horizon
 from scalestop.fitting.solve.newton import Array
@@ -72,14 +72,14 @@ def valley_findings(
                 f"budget.",
             )
         )
-    floorless = float(sum(s for s, h in zip(evidence.share, HYPOTHESES, strict=True) if h.prior is NO_FLOOR))
-    if floorless > 0.5 and not given_floor:
+    if evidence.floorless > MOST_FLOORLESS and not given_floor:
         found.append(
             Finding(
                 "no-floor",
                 "warning",
-                f"The runs speak for a loss without a floor ({floorless:.0%} of the weight), so forecasts keep falling "
-                f"as a power of compute; far above the runs a floor will show.",
+                f"The runs speak for a loss without a floor ({evidence.floorless:.0%} of the weight, of which "
+                f"{MOST_FLOORLESS:.0%} counts): far above the runs a floor will show, so forecasts lie between the two "
+                f"and their intervals hold both. Dearer runs would tell; dropping the cheapest may.",
             )
         )
     elif _moved(evidence, fitted) > _UNMOVED:
