@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from scalestop.fitting.methods.method import Finding
 from scalestop.fitting.methods.valley_evidence import MOST_FLOORLESS, Evidence
-from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, Fitted
+from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, NO_FLOOR, Fitted
 from scalestop.fitting.solve.coupled import optimum_slopes
 from scalestop.fitting.solve.horizon import Horizon
 from scalestop.fitting.solve.newton import Array
