@@ -63,7 +63,7 @@ class SaveSums:
         if rank == 0 and moment == self._moment and self._sums is not None:
             return self._sums  # a second file of one moment; what the others leave for it says the same
         try:
-            store = dist.distributed_c10d._get_default_store() if self._store is None else self._store
+            store: Any = dist.distributed_c10d._get_default_store() if self._store is None else self._store
             key = f"{self._prefix}/{moment}"
             store.append(key, f"{rank}:{','.join(map(str, values))};")
             if rank != 0:

@@ -58,8 +58,8 @@ class BatchFeed:
         if self._open:
             self._open = False
             stepped = self._steps.moved()
-            due = self._watch.end_batch(self._batch, stepped)
-            return due if stepped else None
+            looks = self._watch.end_batch(self._batch, stepped)
+            return looks if stepped else None
         due, self._due = self._due, None
         return due
 

@@ -5,7 +5,8 @@
 Real `Trainer.fit` loops of a model of 272 parameters on the CPU, logging off. Every round runs each variant once, in an
 order of its own, and takes the CPU time between two batch ends, of the fast steps; what is printed is the median over
 rounds of the difference to the same round's run of the same batches without any callback. Other load on the machine
-hits all variants of a round alike. Batches of bare ids are counted by their shape; of labels and masks, the elements are counted.
+hits all variants of a round alike. Batches of bare ids are counted by their shape; of labels and masks, the elements
+are counted.
 """
 
 from __future__ import annotations
