@@ -291,11 +291,12 @@ class StoppingCallback(Told):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Count the batch while it is whole: a training step may take it apart. The first one completes the plan."""
-        assert self._feed is not None and self._live is not None
+        feed, live = self._feed, self._live
+        assert feed is not None and live is not None
         if self._fetches_itself:
-            self._feed.begin()
-        elif self._live.announced:
-            self._feed.take(batch)
+            feed.begin()
+        elif live.announced:
+            feed.take(batch)
         else:
             self._take_first(trainer, pl_module, batch)
 
@@ -319,12 +320,13 @@ class StoppingCallback(Told):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the batch; after a real optimizer step, see whether it was the last one."""
-        assert self._feed is not None and self._live is not None
-        if self._trainable is not None and self._trainable.changed():
+        feed, live, trainable = self._feed, self._live, self._trainable
+        assert feed is not None and live is not None and trainable is not None
+        if trainable.changed():
             self._price_anew(pl_module, batch)
-        due = self._feed.add_trained()
-        if due is not None:
-            self._live.step(due)
+        due = feed.add_trained()
+        if due or (due is not None and live.keeps_time):
+            live.step(due)
 
     def _price_anew(self, pl_module: Any, batch: Any) -> None:
         """Find what a token costs now that other parameters train."""

@@ -32,10 +32,10 @@ class BatchFeed:
 
     def take(self, batch: Any) -> TokenCount | None:
         """Count a batch before a training step may take it apart; None where this rank's batches do not count."""
-        self._batch = self.counter(batch) if self._counts_here else None
+        self._batch = count = self.counter(batch) if self._counts_here else None
         self._open = True
         self._watch.begin_batch()
-        return self._batch
+        return count
 
     def begin(self) -> None:
         """Note that a training step begins which takes its batches itself."""

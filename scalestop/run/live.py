@@ -37,7 +37,7 @@ class LiveRun:
         self.peak_flops_per_second: float | None = None
         """Peak of one device; None if unknown."""
         self._state, self._host, self._reporter, self._loss_names = state, host, reporter, loss_names
-        self._watch, self._meter, self._planner = state.watch, state.watch.meter, state.planner
+        self._watch, self._planner = state.watch, state.planner
         self._planner.checked = False
         self._gate = state.planner.aims.gate
         self._steps_before = self._watch.meter.optimizer_steps
@@ -48,7 +48,9 @@ class LiveRun:
         self._validations = 0
         self._log_troubles: set[str] = set()
         # asked once, as every step needs them
-        self._log_every, self._keeps_time = host.log_every, host.keeps_time
+        self._watch.look_every = max(0, host.log_every)
+        self.keeps_time = host.keeps_time
+        """Whether each step sets a schedule's clock, due or not."""
 
     # ---- before the first step
 
@@ -101,21 +103,19 @@ class LiveRun:
         """Look if it is time, set the schedules' clocks, and log and save what there is to keep.
 
         Args:
-            due: Whether a limit could have been met.
+            due: Whether a limit could have been met, or there is something to log.
         """
-        every = self._log_every
-        logs = every > 0 and self._meter.optimizer_steps % every == 0
-        if not (due or logs):
-            if self._keeps_time:
-                self.tell_time()
-            return
-        self.look()
-        self.tell_time()  # before the stop is saved, so that its file holds the rate it ended with
-        stop = self._watch.decision.stop
-        if logs or stop:
-            self._log()
-        if stop and self._stop_saved_at is None:
-            self._save_stop()
+        if due:
+            self.look()
+        if self.keeps_time:
+            self.tell_time()  # before the stop is saved, so that its file holds the rate it ended with
+        if due:
+            stop = self._watch.decision.stop
+            every = self._watch.look_every
+            if stop or (every and self._watch.meter.optimizer_steps % every == 0):
+                self._log()
+            if stop and self._stop_saved_at is None:
+                self._save_stop()
 
     def look(self) -> None:
         """Decide, hold the plan against what was seen, and end the run where it is time."""

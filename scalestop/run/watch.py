@@ -56,6 +56,8 @@ class RunWatch:
         self.late_by: int | None = None
         """Most steps by which the stop may have come late, because one grew past twice the largest known at the last
         look; None if none did, and then the stop is on the exact step."""
+        self.look_every = 0
+        """Optimizer steps between looks that are due whatever the counts say; 0 for none."""
         self.meets: Callable[[str], bool] | None = None
         """Whether all ranks have come to a place, where they may leave at different steps; None where they do not."""
         self.apart = False
@@ -125,7 +127,7 @@ class RunWatch:
         if took > self._longest:
             self._longest = took
         steps = meter.step(took)
-        if self._look_now or steps >= self._look_at_step:
+        if self._look_now or steps >= self._look_at_step or (self.look_every and steps % self.look_every == 0):
             return True
         return self._alone and (
             meter.tokens_added >= self._look_at_tokens
