@@ -34,7 +34,7 @@ QUESTIONS = {
 SAID = {
     "what to train": (
         "takes       3.66 days on 8 devices (702 device-hours), 1,755 USD",
-        "0.5 N_opt   1.39B   120B",
+        "0.5 N_opt   1.39B    120B",
         "llama blocks, vocabulary 32,000, untied head; N counts total parameters; target 2.78B",
         "besiroglu was fitted on 240 of the Chinchilla runs",
     ),
@@ -163,6 +163,9 @@ def test_a_plan_under_the_data_wall_stops_by_it(capsys):
         ("plan --budget 1e21 --shapes bert", "style: one of gpt2, llama"),
         ("plan --budget 1e21 --law kaplan --unique_tokens 1B", "unique_tokens: law 'kaplan' says nothing"),
         ("plan --budget 1e21 --law none --params 1B --valley", "law: valley needs a law"),
+        ("compare 1e299x1e299", "num_params: must be positive and below 1e+60"),
+        ("next --budget 1e299", "flops: must be positive and below 1e+60"),
+        ("plan --budget 1e40 --shapes llama", "num_params: shapes are listed up to 20T"),
         ("plan --budget 12h --params 1B --valley", "valley: needs an amount of compute"),
     ],
 )

@@ -14,6 +14,9 @@ from scalestop.laws.findings import describe_findings
 from scalestop.laws.intervals import Pair, interval_of_loss
 from scalestop.planning.budget import is_amount
 
+MOST = 1e60
+"""Parameters, tokens and FLOPs from here on are refused."""
+
 
 @dataclass(frozen=True)
 class Basis:
@@ -139,13 +142,13 @@ def need_loss(law: ScalingLaw, what: str) -> None:
 
 
 def amount(value: Any, argument: str) -> float:
-    """Return a positive, finite number as a float.
+    """Return a positive number below 1e60 as a float; beyond, the widths of intervals are no numbers any more.
 
     Raises:
         InputError: If it is none.
     """
-    if not is_amount(value):
-        raise InputError(f"{argument}: must be positive and finite; got {value!r}")
+    if not is_amount(value) or value >= MOST:
+        raise InputError(f"{argument}: must be positive and below {MOST:g}; got {value!r}")
     return float(value)
 
 

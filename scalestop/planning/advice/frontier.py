@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from scalestop.laws import ScalingLaw
 from scalestop.laws.intervals import interval_of_loss
+from scalestop.planning.advice.basis import MOST
 
-MOST = 1e60
-"""FLOPs beyond which a loss counts as out of reach."""
 _STEP, _MOST_STEPS = 10**0.2, 30
 """How far an end of an interval is looked for: six factors of ten to either side."""
 

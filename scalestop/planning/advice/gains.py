@@ -139,7 +139,7 @@ def what_next(
             assert spot.loss is not None
             pair = interval_of_gain(law, (start.num_params, start.num_tokens), (spot.num_params, spot.num_tokens))
             gain = start.loss - spot.loss
-            gains.append(Gain(f"{factor:g}x {what}", spot, gain, pair, gain / reducible))
+            gains.append(Gain(f"{factor:g}x {what}", spot, gain, pair, gain / reducible if reducible > 0 else 0.0))
     everything = [start, *(gain.spot for gain in gains)]
     return Gains(
         start=start,

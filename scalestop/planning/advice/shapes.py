@@ -18,6 +18,7 @@ _TOLERANCE = math.log(1.1)
 """A shape within 10 % of the size counts as near, as the stop rule's tolerance does."""
 _ASPECTS = (32.0, 64.0, 100.0, 128.0, 200.0)
 """Widths per layer that a list is spread over: GPT-2 has 64 down to 33, GPT-3 175B, Llama-2-7B and Llama-3-8B 128."""
+_LARGEST = 2e13
 _DEPTHS = (*range(1, 9), *range(10, 33, 2), *range(36, 257, 4))
 
 
@@ -160,6 +161,8 @@ def shapes_near(
         InputError: If an argument cannot be used, or the embedding alone is larger than the size.
     """
     num_params = amount(num_params, "num_params")
+    if num_params > _LARGEST:
+        raise InputError(f"num_params: shapes are listed up to {human_count(_LARGEST)}; got {num_params:g}")
     if n_counts not in ("total", "body"):
         raise InputError(f"n_counts: 'total' or 'body'; got {n_counts!r}")
     if isinstance(queries_per_kv, bool) or not isinstance(queries_per_kv, int) or queries_per_kv < 1:
