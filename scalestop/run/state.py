@@ -25,6 +25,7 @@ SumAtSave = Callable[[str, list[int]], list[int] | None]
 
 
 _ALONE = "the checkpoint was saved by one rank alone: its counts since the last reduction are estimates"
+_APART = "the ranks' data ran out at different steps: counts are those of the last reduction"
 _BROKEN_OFF = "the run was broken off, and each rank's count since the last reduction was taken to be the first one's"
 _CURVE_POINTS = 512
 """Most points of a curve that are kept; a longer one is thinned to every second, fourth, ... validation."""
@@ -203,6 +204,8 @@ class RunState:
         """
         peak = self.steps.peak_rate
         usage, why = self.counts_alone() if broken_off else (self.watch.usage, self.inexact_because)
+        if self.watch.apart:
+            why = why or _APART
         return build_record(
             plan=plan,
             params=self.sizing.params,
