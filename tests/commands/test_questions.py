@@ -45,7 +45,11 @@ SAID = {
     ),
     "what 2x buys": ("a tenth of what is still reducible", "loss 2.2 takes 3.88e21 FLOPs (90 %: 3.52e21", "6,816 USD"),
     "these two": ("16x undertrained (0.0625 of 4.8T tokens)", "70B x 1.4T, by 0.026 nats per token", "73.1B x 1.34T"),
-    "serving": ("6.27B x 745B (119 per param): 5.74x the tokens", "29% saved, for 32% more training compute"),
+    "serving": (
+        "6.27B x 745B, N 6.27B (90 %: ",
+        "119 tokens per param: 5.74x those",
+        "29% saved, for 32% more training compute",
+    ),
     "unique tokens": ("10.1 epochs, worth 196B unique tokens", "R_D* and R_N* are those of muennighoff", "warning"),
     "batch": ("3.28M tokens by Kaplan", "2.63M tokens by Zhang", "peak rate 0.0016, 1.11M tokens a step"),
     "by Friday": ("3 days on 8 devices = 8.2e20 FLOPs", "with 16: 3.59B x 76.3B", "or the same run in 36 h"),
