@@ -14,6 +14,7 @@ import scalestop
 from scalestop.cli import main
 from scalestop.fitting.tasks import fit_task
 from scalestop.planning import advice
+from scalestop.run.records import RunRecord
 
 ROOT = Path(__file__).parent.parent.parent
 LAW = scalestop.get_law("besiroglu")
@@ -129,6 +130,15 @@ def test_a_demand_explained(capsys):
     assert "190T (90 %: 139T to 278T) tokens served" in said(capsys, "serve --run 8Bx15T")
     assert "none explains 280B x 300B" in said(capsys, "serve --run 280Bx300B")
     assert "demand      none" in said(capsys, "serve --demand 0 --budget 1e21")
+
+
+def test_a_checklist_of_a_record(capsys, tmp_path):
+    needed = {"loss": 2.5, "stop_reason": "COMPUTE_OPTIMAL", "law": "besiroglu", "budget": "1e19 FLOPs"}
+    record = RunRecord(num_params=10**9, num_tokens=2 * 10**10, flops=12 * 10**19, lr_decayed=False, **needed)
+    path = record.save(tmp_path / "scalestop.json")
+    data = json.loads(said(capsys, f"checklist --record {path} --json"))
+    marks = {item["topic"]: item["mark"] for item in data["items"]}
+    assert marks["rate"] == "fails" and marks["range"] == "fine" and data["worst"] == "fails"
 
 
 def test_several_laws_compare(capsys):
