@@ -176,15 +176,22 @@ def interval_of_gain(law: ScalingLaw, before: Pair, after: Pair, level: float = 
     return percentile_interval(gains, level)
 
 
-def interval_over_draws(law: ScalingLaw, ask: Callable[[ScalingLaw], Any], level: float = 0.9) -> Pair | None:
-    """Return the interval of any figure that a law's draws give; without drift, so too narrow outside its runs.
+def interval_over_draws(
+    law: ScalingLaw, ask: Callable[[ScalingLaw], Any], level: float = 0.9, *, drift_at: float | None = None
+) -> Pair | None:
+    """Return the interval of any figure that a law's draws give; None without draws.
 
     Args:
-        law: The law; one without draws gives None.
+        law: The law.
         ask: Asks the law of arrays, and gives one figure a draw.
         level: Share of the draws inside.
+        drift_at: C in FLOPs, for a figure that drifts outside the law's runs as N_opt does; None for no drift, which
+            there is too narrow.
     """
-    return None if law.uncertainty is None else percentile_interval(ask(law.drawn()), level)
+    if law.uncertainty is None:
+        return None
+    sd = 0.0 if drift_at is None else law.uncertainty.drift_params * extrapolation(law, drift_at)
+    return percentile_interval(widened(ask(law.drawn()), sd), level)
 
 
 def extrapolation(law: ScalingLaw, flops: float) -> float:

@@ -14,6 +14,7 @@ import scalestop
 from scalestop.cli import main
 from scalestop.fitting.tasks import fit_task
 from scalestop.planning import advice
+from scalestop.run.records import RunRecord
 
 ROOT = Path(__file__).parent.parent.parent
 LAW = scalestop.get_law("besiroglu")
@@ -45,7 +46,11 @@ SAID = {
     ),
     "what 2x buys": ("a tenth of what is still reducible", "loss 2.2 takes 3.88e21 FLOPs (90 %: 3.52e21", "6,816 USD"),
     "these two": ("16x undertrained (0.0625 of 4.8T tokens)", "70B x 1.4T, by 0.026 nats per token", "73.1B x 1.34T"),
-    "serving": ("6.27B x 745B (119 per param): 5.74x the tokens", "29% saved, for 32% more training compute"),
+    "serving": (
+        "6.27B x 745B, N 6.27B (90 %: ",
+        "119 tokens per param: 5.74x those",
+        "29% saved, for 32% more training compute",
+    ),
     "unique tokens": ("10.1 epochs, worth 196B unique tokens", "R_D* and R_N* are those of muennighoff", "warning"),
     "batch": ("3.28M tokens by Kaplan", "2.63M tokens by Zhang", "peak rate 0.0016, 1.11M tokens a step"),
     "by Friday": ("3 days on 8 devices = 8.2e20 FLOPs", "with 16: 3.59B x 76.3B", "or the same run in 36 h"),
@@ -125,6 +130,15 @@ def test_a_demand_explained(capsys):
     assert "190T (90 %: 139T to 278T) tokens served" in said(capsys, "serve --run 8Bx15T")
     assert "none explains 280B x 300B" in said(capsys, "serve --run 280Bx300B")
     assert "demand      none" in said(capsys, "serve --demand 0 --budget 1e21")
+
+
+def test_a_checklist_of_a_record(capsys, tmp_path):
+    needed = {"loss": 2.5, "stop_reason": "COMPUTE_OPTIMAL", "law": "besiroglu", "budget": "1e19 FLOPs"}
+    record = RunRecord(num_params=10**9, num_tokens=2 * 10**10, flops=12 * 10**19, lr_decayed=False, **needed)
+    path = record.save(tmp_path / "scalestop.json")
+    data = json.loads(said(capsys, f"checklist --record {path} --json"))
+    marks = {item["topic"]: item["mark"] for item in data["items"]}
+    assert marks["rate"] == "fails" and marks["range"] == "fine" and data["worst"] == "fails"
 
 
 def test_several_laws_compare(capsys):

@@ -11,6 +11,7 @@ import numpy as np
 
 from scalestop.errors import InputError, shown
 from scalestop.laws import ScalingLaw
+from scalestop.laws.intervals import Pair, interval_of_optimum
 from scalestop.planning.advice.basis import Answer, Basis, Spot, amount, basis_of, best_spot, block, spot_of
 from scalestop.planning.advice.bills import Bill, bill
 from scalestop.planning.advice.frontier import flops_for_loss, is_minimum
@@ -40,6 +41,8 @@ class Appraisal(Answer):
     """The run."""
     best: Spot
     """The law's optimum of the same compute: what the run should have been."""
+    best_interval: Pair | None
+    """90 % interval of that optimum's N."""
     own_tokens: float
     """Tokens with which a model of this size is itself compute-optimal."""
     regime: Regime
@@ -74,7 +77,7 @@ class Appraisal(Answer):
         return None if self.enough is None else max(0.0, 1 - self.enough / self.spot.flops)
 
     def __str__(self) -> str:
-        s, best = self.spot, self.best
+        s = self.spot
         loss = "" if s.loss is None else f", loss {spread(s.loss, s.loss_interval, '.3f')}"
         over = self.size_ratio
         size = f"{over:.3g} N_opt of its compute, {_how_far(over, 'oversized', 'undersized')}"
@@ -87,7 +90,7 @@ class Appraisal(Answer):
                 f"{self.trained:.3g} of the {human_count(self.own_tokens)} with which this size is optimal, "
                 f"{_how_far(self.trained, 'overtrained', 'undertrained')}",
             ),
-            ("better", f"{run_name(best)} for the same compute" + ("" if best.loss is None else f": {best.loss:.3f}")),
+            ("better", self._better()),
         ]
         if self.enough is not None and self.wasted is not None:
             rows.append(
@@ -99,6 +102,12 @@ class Appraisal(Answer):
         elif s.loss is not None:
             rows.append(("waste", "not told: this law's optimum is not the minimum of its loss"))
         return block([*rows, ("law", str(self.basis))])
+
+    def _better(self) -> str:
+        text = f"{run_name(self.best)} for the same compute"
+        if self.best.loss is not None:
+            text += f": {self.best.loss:.3f}"
+        return text + (f"; N {spread(self.best.num_params, self.best_interval)}" if self.best_interval else "")
 
     def _regime(self) -> str:
         text = str(self.regime)
@@ -135,6 +144,7 @@ def appraise(law: ScalingLaw, num_params: float, num_tokens: float) -> Appraisal
     return Appraisal(
         spot=spot,
         best=best,
+        best_interval=interval_of_optimum(law, spot.flops).num_params,
         own_tokens=float(law.optimal_tokens(n)),
         regime=Regime.COMPUTE if near else Regime.PARAMETERS if small else Regime.DATA,
         params_return=None if spot.loss is None else spot.loss - float(law.loss(2 * n, d)),

@@ -12,7 +12,18 @@ import numpy as np
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
 from scalestop.laws.intervals import Pair, interval_over_draws
-from scalestop.planning.advice.basis import Answer, Basis, Spot, amount, basis_of, best_spot, block, need_loss, spot_of
+from scalestop.planning.advice.basis import (
+    MOST,
+    Answer,
+    Basis,
+    Spot,
+    amount,
+    basis_of,
+    best_spot,
+    block,
+    need_loss,
+    spot_of,
+)
 from scalestop.planning.advice.bills import Bill, bill
 from scalestop.planning.advice.frontier import flops_for_loss, is_minimum
 from scalestop.planning.advice.regime import run_name
@@ -41,6 +52,8 @@ class Serving(Answer):
     """6·N·D + 2·N·demand of the best, FLOPs."""
     chinchilla_lifetime_flops: float
     """The same of the training optimum, FLOPs."""
+    params_interval: Pair | None
+    """90 % interval of the best's N: by each draw of the law the size for the loss that this model has by that draw."""
     bill: Bill | None
     """What training the best takes."""
     basis: Basis
@@ -62,8 +75,8 @@ class Serving(Answer):
             ("loss", spread(best.loss or 0, best.loss_interval, ".3f")),
             (
                 "train",
-                f"{run_name(best)} ({best.tokens_per_param:.3g} per param): {self.chinchilla_multiple:.3g}x the tokens "
-                f"with which its size is compute-optimal",
+                f"{run_name(best)}, N {spread(best.num_params, self.params_interval)}, {best.tokens_per_param:.3g} "
+                f"tokens per param: {self.chinchilla_multiple:.3g}x those with which its size is compute-optimal",
             ),
             ("instead of", f"{run_name(other)}, which reaches that loss for the least training"),
             (
@@ -75,7 +88,7 @@ class Serving(Answer):
         if self.bill is not None and self.bill.seconds is not None:
             rows.append(("training", str(self.bill)))
         return block([*rows, ("counted", "6N a token trained, 2N a token served, as Sardana et al. 2024 (arXiv "
-                                         "2401.00448, eq. 3) count; at equal utilisation"),
+                                         "2401.00448) count; at equal utilisation"),
                       ("law", str(self.basis))])  # fmt: skip
 
 
@@ -89,7 +102,7 @@ def serve(
 ) -> Serving:
     """Return the size and tokens that reach a loss for the least lifetime compute, 6·N·D + 2·N·demand.
 
-    Sardana et al. 2024 (arXiv 2401.00448), eq. 3. Serving costs 2·N a token, training 6·N, and both run at the same
+    Sardana et al. 2024 (arXiv 2401.00448). Serving costs 2·N a token, training 6·N, and both run at the same
     utilisation; the paper's section on real-world costs treats the rest.
 
     Args:
@@ -124,9 +137,7 @@ def serve(
     target = chinchilla.loss
     size, tokens = chinchilla.num_params, chinchilla.num_tokens
     if demand:
-        size = math.exp(_zero(
-            lambda x: _demand_at(law, math.exp(x), target) - demand, math.log(size) - _FARTHEST, math.log(size)
-        ))  # fmt: skip
+        size = float(_sizes(law, target, demand, size))
         tokens = tokens_for_loss(law, size, target)
     best = spot_of(law, size, tokens)
     return Serving(
@@ -136,6 +147,9 @@ def serve(
         chinchilla_multiple=best.num_tokens / float(law.optimal_tokens(best.num_params)),
         lifetime_flops=best.flops + 2 * best.num_params * demand,
         chinchilla_lifetime_flops=chinchilla.flops + 2 * chinchilla.num_params * demand,
+        params_interval=interval_over_draws(
+            law, lambda drawn: _sizes(drawn, drawn.loss(size, tokens), float(demand), size), drift_at=best.flops
+        ),
         bill=None if speed is None else bill(best.flops, speed),
         basis=basis_of(law, best.num_params, best.num_tokens, best.flops),
     )
@@ -207,7 +221,7 @@ def implied_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> flo
     return float(_implied(law, amount(num_params, "num_params"), amount(num_tokens, "num_tokens")))
 
 
-def _implied(law: ScalingLaw, n: float, d: float) -> Any:
+def _implied(law: ScalingLaw, n: Any, d: Any) -> Any:
     """The implied demand by a law, or by each draw of one."""
     up, down = 1 + 1e-4, 1 - 1e-4
     size = np.asarray(law.loss(n * down, d)) - law.loss(n * up, d)
@@ -218,24 +232,41 @@ def _implied(law: ScalingLaw, n: float, d: float) -> Any:
 
 def tokens_for_loss(law: ScalingLaw, num_params: float, loss: float) -> float:
     """Return the tokens with which a size reaches a loss; infinite where it never does."""
-    if not float(law.loss(num_params, 1e60)) < loss:
-        return math.inf
-    return math.exp(_zero(lambda y: loss - float(law.loss(num_params, math.exp(y))), 0.0, math.log(1e60)))
+    return float(_tokens(law, amount(num_params, "num_params"), amount(loss, "loss")))
 
 
-def _demand_at(law: ScalingLaw, num_params: float, loss: float) -> float:
-    """The demand for which this size is best at this loss; infinite where it cannot reach it."""
-    tokens = tokens_for_loss(law, num_params, loss)
-    return implied_demand(law, num_params, tokens) if tokens < 1e60 else math.inf
+def _sizes(law: ScalingLaw, loss: Any, demand: float, near: float) -> Any:
+    """Return the size with the least lifetime compute at a loss, by a law or by each draw of one.
+
+    Args:
+        law: The law, or one of arrays.
+        loss: The loss, or one for each draw.
+        demand: Tokens served.
+        near: A size about there; looked for from far below to a thousandfold above.
+    """
+
+    def still_wanted(log_size: Any) -> Any:
+        sizes = np.exp(log_size)
+        tokens = _tokens(law, sizes, loss)
+        reached = np.isfinite(tokens)
+        # a size too small for the loss is best for no demand, however large
+        return np.where(reached, _implied(law, sizes, np.where(reached, tokens, MOST)), math.inf) - demand
+
+    low = np.full(np.shape(loss), math.log(near) - _FARTHEST)
+    return np.exp(_bisect(still_wanted, low, low + _FARTHEST + math.log(1e3)))
 
 
-def _zero(function: Callable[[float], float], low: float, high: float) -> float:
-    """Return the zero between two points of a function of one change of sign, by bisection."""
-    sign = function(high) > 0
+def _tokens(law: ScalingLaw, num_params: Any, loss: Any) -> Any:
+    """The tokens with which sizes reach losses, element by element; infinite where they never do."""
+    low = np.zeros(np.broadcast_shapes(np.shape(num_params), np.shape(loss)))
+    found = np.exp(_bisect(lambda y: law.loss(num_params, np.exp(y)) - loss, low, low + math.log(MOST)))
+    return np.where(np.asarray(law.loss(num_params, MOST)) < loss, found, math.inf)
+
+
+def _bisect(falling: Callable[[Any], Any], low: Any, high: Any) -> Any:
+    """Return the zero of a falling function, element by element."""
     for _ in range(50):
         middle = (low + high) / 2
-        if (function(middle) > 0) == sign:
-            high = middle
-        else:
-            low = middle
+        above = np.asarray(falling(middle)) > 0
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
     return (low + high) / 2

@@ -16,7 +16,7 @@ SOURCE = "muennighoff"
 """The law that R_D* and R_N* are taken from, for a law that has none of its own."""
 EPOCHS = (1, 2, 4, 8, 16, 32, 64)
 FREE_EPOCHS = 4.0
-"""Up to here repeated data are almost as good as new: Muennighoff et al. 2023, abstract and section 6."""
+"""Up to here repeated data are almost as good as new: Muennighoff et al. 2023, abstract."""
 
 
 @dataclass(frozen=True)

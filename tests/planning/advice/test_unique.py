@@ -14,7 +14,7 @@ LAW = get_law("muennighoff")
 
 
 def test_the_papers_runs():
-    """Muennighoff et al. 2023, section 6: 8.67B on 178B against 6.34B on 242B tokens, 25B of them unique."""
+    """Muennighoff et al. 2023: 8.67B on 178B against 6.34B on 242B tokens, 25B of them unique."""
     walled = repeating(LAW, 25e9)
     assert walled.loss(6.34e9, 242e9) == pytest.approx(2.2256440889984477)
     assert walled.loss(8.67e9, 178e9) == pytest.approx(2.2269634075087867)
