@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -107,14 +108,20 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
         for rung in ladder.rungs
         if rung.held_out and rung.kind == "run" and (record := _ended(ladder, rung))
     ]
+    below: dict[int, list[Outcome]] = {}
+    for rung in ladder.rungs:
+        if rung.kind == "below" and (record := _ended(ladder, rung)):
+            below.setdefault(rung.budget, []).append(_outcome(fit, rung, record))
     checks = check_rates(ladder)
     far = forecast_rate(checks, target_rung(settings)) if checks else None
     rates = [asdict(check) for check in checks], asdict(far) if far else None
-    data = {**forecast(ladder, fit, outcomes), "learning_rates": rates[0], "target_learning_rate": rates[1]}
+    told = [outcome for budget in sorted(below) for outcome in below[budget]]
+    data = {**forecast(ladder, fit, outcomes, told), "learning_rates": rates[0], "target_learning_rate": rates[1]}
     write_whole(folder / "forecast.json", json.dumps(data, indent=2) + "\n")
     say = [*map(str, valleys(ladder, fit)), *map(str, checks)]
     say += [*([str(far)] if far else []), describe_forecast(data)]
     say += [f"held out: {outcome}" for outcome in outcomes]
+    say += [f"below the fit, {human_flops(budget)}: {told_of(below[budget])}" for budget in sorted(below)]
     say += [
         f"saved: {law_path}, {table_path}, {folder / 'fit.png'}, {folder / 'forecast.json'}",
         f"next: {train_command(settings, str(law_path))}",
@@ -123,6 +130,20 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     for line in say:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return fit
+
+
+def told_of(outcomes: Sequence[Outcome]) -> str:
+    """Return in words how many of some runs lie inside their intervals, and how the best of them was missed.
+
+    Args:
+        outcomes: At least one, of one budget.
+    """
+    best = min(outcomes, key=lambda outcome: outcome.measured)
+    low, high = best.interval
+    return (
+        f"{sum(outcome.inside for outcome in outcomes)} of {len(outcomes)} runs inside their 90 % intervals; the best "
+        f"at {best.measured:.4f} against {best.forecast:.4f} forecast ({low:.4f} to {high:.4f})"
+    )
 
 
 def with_origin(law: ScalingLaw, ladder: Ladder) -> ScalingLaw:
@@ -221,8 +242,15 @@ def valleys(ladder: Ladder, fit: LawFit) -> list[Valley]:
     return found
 
 
-def forecast(ladder: Ladder, fit: LawFit, outcomes: list[Outcome]) -> dict[str, Any]:
-    """Return what the law says of the target run, what the ladder cost, and how the held-out runs came out."""
+def forecast(ladder: Ladder, fit: LawFit, outcomes: Sequence[Outcome], below: Sequence[Outcome] = ()) -> dict[str, Any]:
+    """Return what the law says of the target run, what the ladder cost, and how the runs came out that it has not seen.
+
+    Args:
+        ladder: The ladder.
+        fit: Its law.
+        outcomes: The held-out runs.
+        below: The runs too cheap for the fit.
+    """
     flops = ladder.target_flops
     best = fit.optimum(float(flops))
     found = fit.predict(best.num_params.estimate, best.num_tokens.estimate)
@@ -243,6 +271,7 @@ def forecast(ladder: Ladder, fit: LawFit, outcomes: list[Outcome]) -> dict[str, 
         "pilots_share": spent / flops,
         "warnings": list(found.warnings),
         "held_out": [{**vars(outcome), "inside": outcome.inside} for outcome in outcomes],
+        "below": [{**vars(outcome), "inside": outcome.inside} for outcome in below],
     }
 
 

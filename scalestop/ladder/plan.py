@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 from scalestop.lab.data import batch_size_for
 from scalestop.ladder.rung import Rung
 from scalestop.ladder.settings import LadderSettings
@@ -100,13 +100,18 @@ def _plan(settings: LadderSettings) -> LadderPlan:
         nearest = sorted(grid, key=lambda size, n=optimum: abs(math.log(size.num_params / n)))  # type: ignore[misc]
         seeds = settings.seeds[min(i, len(settings.seeds) - 1)]
         cells += [(flops, size, seed) for size in nearest[: settings.num_sizes] for seed in range(seeds)]
+    below = [cell for cell in cells if cell[0] < _fit_from(settings)]
+    cells = cells[len(below) :]
+    if not cells:
+        raise InputError(f"fit_from: no budget reaches {shown(settings.fit_from)}; the fit would have no runs")
     rungs = _with_trunks(maker, cells) if settings.trunk else [maker.run(*cell) for cell in cells]
     rungs += _sweep(maker, cells)
+    rungs += [maker.run(*cell, kind="below", held_out=True) for cell in below]
     for amount in settings.held_out:
         flops = flops_of(Budget.parse(amount), prior)
         rungs.append(maker.run(flops, find(float(prior.optimal(float(flops)).num_params)), 0, held_out=True))
     rungs += _valley(maker, rungs, find)
-    order = ("run", "branch", "trunk", "sweep", "valley")
+    order = ("run", "branch", "trunk", "sweep", "valley", "below")
     rungs.sort(key=lambda r: (r.held_out, order.index(r.kind), r.budget, r.num_params, r.seed, r.lr))
     names = [rung.name for rung in rungs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -126,6 +131,11 @@ def _few(count: int) -> int:
             f"spread, valley_spread and seeds"
         )
     return count
+
+
+def _fit_from(settings: LadderSettings) -> int:
+    """Return the cheapest budget that the fit may see, FLOPs."""
+    return 0 if settings.fit_from is None else flops_of(Budget.parse(settings.fit_from), settings.prior)
 
 
 def target_rung(settings: LadderSettings) -> Rung:

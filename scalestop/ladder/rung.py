@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from scalestop.errors import InputError, shown
 
-Kind = Literal["run", "trunk", "branch", "sweep", "valley"]
+Kind = Literal["run", "trunk", "branch", "sweep", "valley", "below"]
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.=+_-]{0,199}")
@@ -48,7 +48,8 @@ class Rung:
     width: int
     """Channels."""
     kind: Kind = "run"
-    """An independent run, a constant-rate trunk, a decay branch off one, a run at another rate, one far off N_opt."""
+    """An independent run, a constant-rate trunk, a decay branch off one, a run at another rate, one far off N_opt,
+    one too cheap for the fit."""
     held_out: bool = False
     """Whether the fit may not see it."""
     trunk: str | None = None
@@ -121,5 +122,13 @@ class Rung:
             raise InputError(f"rung: {error}") from None
 
     def same_as(self, other: Rung) -> bool:
-        """Whether both are trained alike; what a run is predicted to take does not matter."""
-        return replace(self, seconds=None) == replace(other, seconds=None)
+        """Whether both are trained alike; what a run is predicted to take, or whether it is too cheap for the fit,
+        does not matter.
+        """
+        one, two = (
+            replace(rung, seconds=None, kind="run", held_out=False)
+            if rung.kind == "below"
+            else replace(rung, seconds=None)
+            for rung in (self, other)
+        )
+        return one == two

@@ -28,6 +28,7 @@ GRID = (
     "spread",
     "seeds",
     "held_out",
+    "fit_from",
     "valley",
     "valley_spread",
     "law",
@@ -63,6 +64,8 @@ class LadderSettings:
         seeds: Runs of each rung at the cheapest budget, the next one, and so on; the last number repeats.
         held_out: Budgets of runs that the fit does not see and that the forecast is held against; each at the optimum
             that `law` expects.
+        fit_from: Runs of cheaper budgets than this are trained and shown, and the fit does not see them: how wrong the
+            law is below its runs. None fits them all.
         valley: A budget at which sizes far up both sides of the optimum are trained as well, one run each; the fit does
             not see them. They show the whole valley, and how near its floor the law's choice lies. None for no such
             runs.
@@ -107,6 +110,7 @@ class LadderSettings:
     spread: float = 3.0
     seeds: Sequence[int] = (2, 2, 1)
     held_out: Sequence[str | float] = ()
+    fit_from: str | float | None = None
     valley: str | float | None = None
     valley_spread: float = 8.0
     law: str = "stdlib-bytes"
@@ -238,7 +242,7 @@ def _check_kinds(settings: LadderSettings) -> None:
         (("seeds",), "a list of whole numbers", lambda value: is_list(value) and all(type(x) is int for x in value)),
         (("lr_factors",), "a list of numbers", lambda value: is_list(value) and all(map(is_number, value))),
         (("budgets", "held_out"), "a list of budgets", are_amounts),
-        (("valley", "flops_per_second"), "an amount", lambda value: value is None or are_amounts([value])),
+        (("valley", "fit_from", "flops_per_second"), "an amount", lambda value: value is None or are_amounts([value])),
     ]
     for names, kind, fits in kinds:
         for name in names:

@@ -32,7 +32,7 @@ def plan_table(plan: LadderPlan) -> Table:
         groups.setdefault((rung.kind, rung.held_out, rung.budget, rung.num_params, rung.lr), []).append(rung)
     for members in groups.values():
         rung, count = members[0], len(members)
-        mark = {"run": "", "trunk": " trunk", "branch": " branch", "sweep": " rate", "valley": " valley"}[rung.kind]
+        mark = "" if rung.kind == "run" else f" {'rate' if rung.kind == 'sweep' else rung.kind}"
         times = [member.seconds for member in members if member.seconds is not None]
         table.add_row(
             "trunk" if rung.kind == "trunk" else human_flops(rung.budget).removesuffix(" FLOPs"),
@@ -73,6 +73,9 @@ def plan_summary(plan: LadderPlan, workers: int = 1) -> str:
             f"{len(plan.held_out)} held out beside them, for {human_flops(spent)} more, up to {most:.3g} times the "
             f"dearest pilot's budget"
         )
+    if cheap := [rung for rung in plan.rungs if rung.kind == "below"]:
+        spent = sum(rung.new_flops for rung in cheap)
+        lines.append(f"{len(cheap)} below fit_from, for {human_flops(spent)} more, show how far down the law holds")
     if plan.seconds is not None:
         how = "at the stated speed" if settings.speed else "by a few measured steps of each size"
         each = f", {human_seconds(plan.seconds / workers)} on {workers} workers" if workers > 1 else ""

@@ -129,7 +129,8 @@ class Ladder:
 
     def record_path(self, rung: Rung) -> Path:
         """Where the record of a run goes when it has ended."""
-        folders = {"trunk": "trunks", "sweep": "sweep", "valley": "valley"}
+        # one below the fit stays where it was, so that the fit may begin elsewhere without training anew
+        folders = {"trunk": "trunks", "sweep": "sweep", "valley": "valley", "below": "records"}
         kind = folders.get(rung.kind, "held_out" if rung.held_out else "records")
         return self._inside(self.folder / kind / f"{rung.name}.json")
 

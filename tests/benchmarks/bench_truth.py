@@ -5,7 +5,8 @@
 Fits the runs up to the largest compute over 10, 30 and 100 of every table in the folder SCALESTOP_DATA, else
 `../shared/data`, and forecasts the valley rows above: those within 3 % of the loss envelope over compute. rms, bias and
 half-width are of log loss, in percent; bias is measured less forecast. Tables are weighted alike in the summary. Then
-the same on N synthetic tables (60 if not said) of each known law. Takes some minutes.
+the same downwards: the runs from 3, 10 and 30 times the cheapest one's compute are fitted, and the valley rows below them
+forecast. Then upwards on N synthetic tables (60 if not said) of each known law. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from synthetic_truths import TRUTHS, cases
 from truth_rivals import rivals
-from truth_tables import CUTS, Split, Table, splits, tables
+from truth_tables import BELOW, CUTS, Split, Table, splits, splits_below, tables
 
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting import fit_law
@@ -50,13 +51,12 @@ def main() -> None:
     warnings.simplefilter("ignore", RuntimeWarning)
     methods: dict[str, Callable[[Table, Table], Score]] = {name: by_scalestop(name) for name in OURS}
     methods |= {name: by_rival(rival) for name, rival in rivals().items()}
-    _heading(methods)
-    scores: dict[tuple[str, int], dict[str, Score]] = {}
-    for split in splits(tables(tuple(options.more))):
-        scores[split.name, split.cut] = {name: score(split.fitted, split.held) for name, score in methods.items()}
-        _line(split, scores[split.name, split.cut])
-    for cut in CUTS:
-        _summary(cut, [found for (_, at), found in scores.items() if at == cut])
+    every = tables(tuple(options.more))
+    _heading("above the cut", methods)
+    _report(splits(every), CUTS, methods)
+    downwards: dict[str, Callable[[Table, Table], Score]] = {name: by_scalestop(name) for name in OURS}
+    _heading("below the cheapest fitted run", downwards)
+    _report(splits_below(every), BELOW, downwards)
     if options.synthetic:
         synthetic(options.synthetic)
 
@@ -108,8 +108,18 @@ def synthetic(num: int) -> None:
         print(line)
 
 
-def _heading(methods: dict[str, Any]) -> None:
-    print("valley rows above the cut; rms, bias, share inside 90 % intervals, half-width")
+def _report(found: Iterator[Split], cuts: tuple[int, ...], methods: dict[str, Callable[[Table, Table], Score]]) -> None:
+    """Print every split's scores, and those of each cut over all tables."""
+    scores: dict[tuple[str, int], dict[str, Score]] = {}
+    for split in found:
+        scores[split.name, split.cut] = {name: score(split.fitted, split.held) for name, score in methods.items()}
+        _line(split, scores[split.name, split.cut])
+    for cut in cuts:
+        _summary(cut, [scored for (_, at), scored in scores.items() if at == cut])
+
+
+def _heading(where: str, methods: dict[str, Any]) -> None:
+    print(f"\nvalley rows {where}; rms, bias, share inside 90 % intervals, half-width")
     line = f"{'table':24} {'cut':>4} {'runs':>9}"
     for name in methods:
         line += f" | {name:^26}" if name in OURS else f" | {name:^13}"

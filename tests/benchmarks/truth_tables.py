@@ -21,6 +21,9 @@ CUTS = (10, 30, 100)
 VALLEY = 1.03
 """Rows within 3 % of the loss envelope over compute are forecast."""
 
+BELOW = (3, 10, 30)
+"""Runs from these times the cheapest one's compute are fitted where forecasts reach downwards."""
+
 LEAST_RUNS = 7
 """Runs that a cut must leave to fit."""
 
@@ -36,7 +39,7 @@ class Split(NamedTuple):
     cut: int
     fitted: Table
     held: Table
-    """Valley rows above the cut."""
+    """Valley rows above the cut; below it for `splits_below`."""
 
 
 def tables(more: tuple[str, ...] = ()) -> dict[str, Table]:
@@ -68,6 +71,17 @@ def splits(found: dict[str, Table]) -> Iterator[Split]:
         valley = table["loss"] <= VALLEY * running_minimum(flops, table["loss"])
         for cut in CUTS:
             fitted = flops <= flops.max() / cut * (1 + 1e-9)
+            if fitted.sum() >= LEAST_RUNS and np.any(valley & ~fitted):
+                yield Split(name, cut, take(table, fitted), take(table, valley & ~fitted))
+
+
+def splits_below(found: dict[str, Table]) -> Iterator[Split]:
+    """Yield each table's dearer runs, to forecast the valley rows below them."""
+    for name, table in found.items():
+        flops = table["params"] * table["tokens"]
+        valley = table["loss"] <= VALLEY * running_minimum(flops, table["loss"])
+        for cut in BELOW:
+            fitted = flops >= flops.min() * cut * (1 - 1e-9)
             if fitted.sum() >= LEAST_RUNS and np.any(valley & ~fitted):
                 yield Split(name, cut, take(table, fitted), take(table, valley & ~fitted))
 

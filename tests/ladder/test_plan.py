@@ -85,6 +85,27 @@ def test_the_valley_reaches_far_up_both_sides_where_no_pilot_lies(tmp_path):
     assert (plan.pilots, plan.flops) == (without.pilots, without.flops)
 
 
+def test_cheap_runs_may_be_kept_from_the_fit(tmp_path):
+    budgets = ["1e10", "3e10", "1e11", "3e11"]
+    grid = {"budgets": budgets, "seeds": [3, 2, 1], "held_out": ["1e12"], "trunk": False}
+    every, some = (plan_ladder(full(tmp_path, **grid, fit_from=start)) for start in (None, "1e11 FLOPs"))
+    below = [rung for rung in some.rungs if rung.kind == "below"]
+    assert {rung.budget for rung in below} == {10**10, 3 * 10**10} and len(below) == 25
+    assert all(rung.held_out and not rung.is_pilot for rung in below)
+    assert {rung.budget for rung in some.pilots} == {10**11, 3 * 10**11} and len(some.held_out) == 1
+    # the same runs, trained alike, whatever the fit sees of them
+    known = {rung.name: rung for rung in every.rungs}
+    assert all(rung.same_as(known[rung.name]) and known[rung.name].same_as(rung) for rung in below)
+    trunks = plan_ladder(full(tmp_path, **{**grid, "trunk": True}, fit_from="1e11 FLOPs"))
+    assert [rung for rung in trunks.rungs if rung.kind == "below"] == below
+
+
+def test_the_rate_is_checked_at_the_cheapest_budget_of_the_fit(tmp_path):
+    grid = {"budgets": ["1e10", "1e11"], "lr_factors": [2.0]}
+    plan = plan_ladder(full(tmp_path, **grid, fit_from="1e11"))
+    assert {rung.budget for rung in plan.rungs if rung.kind == "sweep"} == {10**11}
+
+
 def test_held_out_runs_are_right_sized_and_no_pilots(tmp_path):
     plan = plan_ladder(full(tmp_path, held_out=["3e11 FLOPs"]))
     (rung,) = plan.held_out
@@ -152,6 +173,8 @@ def test_a_model_of_ones_own_is_counted_as_it_is(tmp_path):
         ({"data_args": {"seed": "seed"}}, ("data_args", "batch size")),
         ({"data": {"class_path": "scalestop.lab.data.TextData", "init_args": {"context": 8}}}, ("data", "context")),
         ({"law": "deepseek"}, ("law", "deepseek")),
+        ({"fit_from": "1e15"}, ("fit_from", "1e15")),
+        ({"fit_from": True}, ("fit_from", "an amount")),
         ({"model": path_of(Own), "model_args": {"d_model": "width"}, "trunk": True}, ("trunk", "warmup")),
     ],
 )

@@ -290,6 +290,26 @@ def test_the_valley_is_measured_and_not_fitted(tmp_path):
     assert all(rows[name]["held_out"] and rows[name]["kind"] == "valley" for name in far)
 
 
+def test_the_law_is_held_against_runs_below_it(tmp_path):
+    grid = {"num_sizes": 3, "budgets": ["1e9", "3e9", "9e9", "27e9"], "spread": 2.0, "target": "9e10", "seeds": [1]}
+    ladder = ladder_of(tmp_path, **grid, fit_from="3e9")
+    for rung in ladder.rungs:
+        off = 3.0 if rung.kind == "below" and rung.num_params == min(r.num_params for r in ladder.rungs) else 1.0
+        loss = off * float(PRIOR.loss(rung.num_params, rung.num_tokens))
+        ladder.finish(rung, record_of(rung, loss=loss, seed=rung.seed))
+    console = Console(file=io.StringIO(), width=200)
+    fit = finish(ladder, console)
+    below = [rung for rung in ladder.rungs if rung.kind == "below"]
+    assert len(below) == 3 and len(fit.table) == 9 and not {rung.name for rung in below} & set(fit.table.run)
+    assert "below the fit, 1e9 FLOPs: 2 of 3 runs inside their 90 % intervals; the best at" in console.file.getvalue()
+    data = json.loads((ladder.folder / "forecast.json").read_text())
+    assert [outcome["inside"] for outcome in data["below"]] == [False, True, True]
+    # fitted after all, without training anything anew
+    again = ladder_of(tmp_path, **grid)
+    assert all(again.is_done(rung) for rung in again.rungs)
+    assert len(finish(again, console).table) == 12
+
+
 @pytest.mark.slow
 def test_a_rung_trains_on_two_ranks_with_the_same_tokens_a_step(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
