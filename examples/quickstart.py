@@ -29,7 +29,7 @@ class NextByte(pl.LightningModule):
 
 windows = TEXT[: len(TEXT) // 65 * 65].view(-1, 65)
 data = torch.utils.data.TensorDataset(windows[:, :-1], windows[:, 1:])
-stop = ComputeOptimalStopping(budget="5e10 FLOPs", law="stdlib-bytes")
+stop = ComputeOptimalStopping(budget="6e10 FLOPs", law="stdlib-bytes")
 trainer = pl.Trainer(max_epochs=-1, accelerator="cpu", callbacks=[stop], enable_progress_bar=False)
 trainer.fit(NextByte(), torch.utils.data.DataLoader(data, batch_size=8, shuffle=True))
 print(stop.stop_reason, "after", stop.usage.optimizer_steps, "steps, planned", stop.plan.stop_step)

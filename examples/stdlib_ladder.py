@@ -27,9 +27,15 @@ def read(path: Path) -> list[dict]:
         return [{**row, **{name: float(row[name]) for name in numbers}} for row in csv.DictReader(file)]
 
 
-def held_out(fit: LawFit, runs: list[dict]) -> list[tuple[dict, float, tuple[float, float]]]:
-    """Return the runs beyond the fitted ones, each with its forecast and the 90 % interval for one run."""
-    found = [run for run in runs if run["kind"] == "held out"]
+def held_out(fit: LawFit, runs: list[dict], kind: str = "held out") -> list[tuple[dict, float, tuple[float, float]]]:
+    """Return the runs beyond the fitted ones, each with its forecast and the 90 % interval for one run.
+
+    Args:
+        fit: The law.
+        runs: The ladder's runs.
+        kind: "held out" for those above the fit, "below" for those below it.
+    """
+    found = [run for run in runs if run["kind"] == kind]
     forecasts = [fit.predict(run["params"], run["tokens"]) for run in found]
     return [(run, seen.loss.estimate, seen.new_run) for run, seen in zip(found, forecasts, strict=True)]
 
@@ -67,6 +73,15 @@ def report(runs: list[dict], fit: LawFit, trunk_runs: list[dict], trunks: LawFit
         where = "inside" if low <= run["loss"] <= high else "OUTSIDE"
         print(f"{run['run']:<22}{run['loss']:>10.4f}{forecast:>10.4f}{run['loss'] - forecast:>+9.4f}   "
               f"{low:.4f} to {high:.4f}  {where}")  # fmt: skip
+
+    below = held_out(fit, runs, "below")
+    print("\nbelow the fit   best run   forecast   90 % interval of one run     runs inside")
+    for budget in sorted({run["budget"] for run, _, _ in below}):
+        here = [told for told in below if told[0]["budget"] == budget]
+        run, forecast, (low, high) = min(here, key=lambda told: told[0]["loss"])
+        inside = sum(low <= run["loss"] <= high for run, _, (low, high) in here)
+        print(f"{budget:<16.0e}{run['loss']:>8.4f}{forecast:>11.4f}   {low:.4f} to {high:.4f}           "
+              f"{inside} of {len(here)}")  # fmt: skip
 
     found = valley(runs)
     budget = next(run["budget"] for run in runs if run["kind"] == "valley")
@@ -121,7 +136,7 @@ def draw(runs: list[dict], fit: LawFit, path: Path) -> None:
     left.set(xscale="log", xlabel="N, parameters", ylabel="loss, nats per byte")
     left.set_title(f"The valley at {budget:.0e} FLOPs".replace("e+", "e"), loc="left", fontsize=11)
 
-    flops = np.geomspace(2e10, 1.2e14, 60)
+    flops = np.geomspace(7e8, 1.2e14, 80)
     best = [law.optimal(c) for c in flops]
     spans = [fit.predict(*map(float, at)) for at in best]
     right.fill_between(
@@ -132,9 +147,9 @@ def draw(runs: list[dict], fit: LawFit, path: Path) -> None:
     )
     pilots = [run for run in runs if run["kind"] == "run"]
     right.scatter([r["flops"] for r in pilots], [r["loss"] for r in pilots], s=14, color=ink, label="fitted", zorder=3)
-    beyond = [run for run, _, _ in held_out(fit, runs)]
+    beyond = [run for kind in ("below", "held out") for run, _, _ in held_out(fit, runs, kind)]
     right.scatter(
-        [r["flops"] for r in beyond], [r["loss"] for r in beyond], s=34, color=accent, label="held out", zorder=4
+        [r["flops"] for r in beyond], [r["loss"] for r in beyond], s=14, color=accent, label="not fitted", zorder=4
     )
     right.set(xscale="log", xlabel="compute 6·N·D, FLOPs", ylabel="loss, nats per byte")
     right.set_title("Forecast and what came of it", loc="left", fontsize=11)

@@ -212,7 +212,7 @@ def test_the_end_says_whether_the_loss_was_to_be_expected():
         line = describe_end(plan, law, usage, decide(plan, usage), loss)
         miss = loss - plan.loss_at_stop
         assert f"predicted ({miss:+.3f}, {where} the 90 % of runs {low:.3f} to {high:.3f}); " in line
-    bare = replace(law, uncertainty=replace(law.uncertainty, scatter=()))
+    bare = replace(law, uncertainty=replace(law.uncertainty, scatter=(), noise=None))
     assert f"predicted ({low - plan.loss_at_stop:+.3f}); " in describe_end(plan, bare, usage, decide(plan, usage), low)
 
 

@@ -49,7 +49,7 @@ def test_a_record_holds_its_interval_and_its_start():
     plan = make_plan("1e12 FLOPs", LAW, 68_000, 256)
     assert plan.loss_interval == (LOW, HIGH)
     assert PLANNED.started == "2023-11-14T22:13:20+00:00"
-    bare = record(law=replace(LAW, uncertainty=replace(LAW.uncertainty, scatter=())))
+    bare = record(law=replace(LAW, uncertainty=replace(LAW.uncertainty, scatter=(), noise=None)))
     assert bare.plan["loss_interval"] is None  # the law's own interval is not one of runs
 
 
