@@ -12,6 +12,7 @@ from typing import Any
 
 from scalestop.accounting.flops import FlopsPerToken, check_flops_spec
 from scalestop.accounting.hardware import peak_flops_per_second
+from scalestop.accounting.losses import LossAccumulator
 from scalestop.accounting.meter import Meter, Usage
 from scalestop.accounting.params import ParamCount
 from scalestop.accounting.samples import NOTE, count_samples
@@ -32,10 +33,14 @@ from scalestop.planning.choice import AUTO, LawLike
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopReason, StopRule, Undersized
 from scalestop.planning.speed import Speed, parse_flops_per_second
-from scalestop.run.aims import Aims
+from scalestop.run.aims import Aims, OnTrouble, Reactions, StopWhen
+from scalestop.run.curve import Curve
 from scalestop.run.feed import BatchFeed
+from scalestop.run.final_loss import LossNames
 from scalestop.run.gate import Gate
-from scalestop.run.live import LiveRun, seen
+from scalestop.run.history import History
+from scalestop.run.live import LiveRun
+from scalestop.run.outlook import scored
 from scalestop.run.planner import RunPlanner
 from scalestop.run.records import describe_end
 from scalestop.run.reporter import Reporter
@@ -86,7 +91,12 @@ class StoppingCallback:
         records: Finished runs: a record file, a `.jsonl`, a folder or a glob. Where they tell, the plan says what an
             undecayed learning rate will cost; see `undecayed_penalty`.
         anneal: Bring `BudgetLR` down from where the checkpoint stands; `decay_to` sets it.
-        loss_metric: Logged metric that is the run's loss; `val_loss`, `train_loss` or `loss` if None.
+        loss_metric: Logged metric that is the run's loss; if None, one whose name says validation and loss, else the
+            mean training loss of the run's last fiftieth.
+        on_forecast: When the run's own curve foretells an end above what its law expects, by whole intervals, or leaves
+            the band of the law's own runs: `warn`, `stop` (for the forecast alone), or `ignore`.
+        on_nonfinite: When losses are not finite, or jump and do not come back: `warn`, `stop`, or `ignore`.
+        stop_when: `marginal` ends the run where its next unit of compute is better spent on a larger model.
         name: Tells several of these callbacks in one Trainer apart.
         save_checkpoint: Whether to save a checkpoint at the stop; None saves unless checkpointing is disabled.
         record: Whether to write the `RunRecord`.
@@ -125,6 +135,9 @@ class StoppingCallback:
         records: RecordsLike | None = None,
         anneal: bool = False,
         loss_metric: str | None = None,
+        on_forecast: OnTrouble = "warn",
+        on_nonfinite: OnTrouble = "warn",
+        stop_when: StopWhen | None = None,
         name: str | None = None,
         save_checkpoint: bool | None = None,
         record: bool = True,
@@ -145,6 +158,7 @@ class StoppingCallback:
             gate=Gate.parse(until),
             speed=Speed(parse_flops_per_second(peak_flops_per_second), mfu, usd_per_device_hour=usd_per_device_hour),
             tokens_per_step=tokens_per_step,
+            reactions=Reactions(on_forecast, on_nonfinite, stop_when),
         )
         self._penalty = None if records is None else undecayed_penalty(read_records(records))
         self.budget, self.rule = self._aims.budget, self._aims.rule
@@ -152,7 +166,7 @@ class StoppingCallback:
         self._new_sizing = partial(Sizing, num_params, flops_per_token, active_experts, count_tokens)
         self._count_tokens = count_tokens
         self._count_validation = count_validation
-        self._loss_names = (loss_metric,) if loss_metric else ("val_loss", "train_loss", "loss")
+        self._loss_names = LossNames(loss_metric)
         self._reporter = Reporter(name, verbose, record)
         self._save_checkpoint = save_checkpoint
         self._clock = clock
@@ -217,6 +231,11 @@ class StoppingCallback:
         return self._sizing.cost
 
     @property
+    def curve(self) -> Curve | None:
+        """The run's curve so far: training loss in windows, rate, counts, validations; None before `fit`."""
+        return self._state.history.curve if self._state is not None else None
+
+    @property
     def record_path(self) -> Path | None:
         """Where the record was written; None if it was not."""
         return self._reporter.record_path
@@ -250,7 +269,8 @@ class StoppingCallback:
         if self._state is None:
             self._state = self._new_state(trainer, cost)
         counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
-        self._feed = BatchFeed(self._state.watch, self._state.steps, counter, _trainer.counts_here(trainer))
+        counts_here = _trainer.counts_here(trainer)
+        self._feed = BatchFeed(self._state.watch, self._state.steps, counter, counts_here, self._state.history.losses)
         self._take_up_state()
 
     def _new_state(self, trainer: Any, cost: FlopsPerToken) -> RunState:
@@ -265,7 +285,8 @@ class StoppingCallback:
             meter, TokenAccumulator(), self._clock, lambda values: _trainer.sum_over_ranks(trainer, values)
         )
         planner = RunPlanner(self._settled, self._sizing.size(self._settled.convention), cost.model, world)
-        return RunState(trainer.strategy.broadcast(uuid.uuid4().hex), self.name, self._sizing, watch, planner)
+        run, history = trainer.strategy.broadcast(uuid.uuid4().hex), History(LossAccumulator())
+        return RunState(run, self.name, self._sizing, watch, planner, history=history)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """End a run that should not begin; the plan is stated once the first batch is there."""
@@ -274,7 +295,7 @@ class StoppingCallback:
         gate = self._aims.gate
         host = self._host = TrainerHost(trainer, self, self.name, gate, self._save_checkpoint, self._penalty)
         self._reporter.take_place(host.folder, trainer.is_global_zero)
-        live = self._live = LiveRun(self._state, host, self._reporter)
+        live = self._live = LiveRun(self._state, host, self._reporter, self._loss_names)
         live.peak_flops_per_second = self._aims.speed.peak_flops_per_second
         if live.peak_flops_per_second is None:
             device = trainer.strategy.root_device
@@ -314,6 +335,7 @@ class StoppingCallback:
         assert self._feed is not None and self._live is not None
         if _trainer.fetches_itself(trainer):
             self._take(trainer, pl_module, batch)
+        self._feed.add_loss(_trainer.training_loss(trainer, outputs))
         due = self._feed.add_trained()
         if due is not None:
             self._live.step(due)
@@ -328,7 +350,7 @@ class StoppingCallback:
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the loss, and look at the gate's metrics."""
         if self._live is not None and self._stage == "fit" and not trainer.sanity_checking:
-            self._live.note_validation(seen(trainer.callback_metrics, self._loss_names)[0])
+            self._live.note_validation()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Bring the counts and the decision up to date for the record."""
@@ -339,9 +361,9 @@ class StoppingCallback:
         """Print the closing line and write the record."""
         if self._live is None or self._state is None:
             return
-        loss, _ = seen(trainer.callback_metrics, self._loss_names)
-        late = self._state.watch.late_by
-        self._reporter.say(describe_end(self._live.plan, self.law, self.usage, self.decision, loss, late))
+        loss, late = self._live.final_loss().loss, self._state.watch.late_by
+        also = scored(self._state.history, loss)
+        self._reporter.say(describe_end(self._live.plan, self.law, self.usage, self.decision, loss, late, also))
         self._write_record(trainer, self.decision)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -358,9 +380,8 @@ class StoppingCallback:
         assert self._live is not None and self._state is not None and self._host is not None
         if self._live.is_idle:
             return  # nothing happened in this fit; the record of what did stands, its loss included
-        loss, name = seen(trainer.callback_metrics, self._loss_names)
-        seed, rate = self._host.seed(), self._host.learning_rate()
-        record = self._state.record(self._live.plan, decision, loss, name, seed=seed, final_rate=rate)
+        loss, seed, rate = self._live.final_loss(), self._host.seed(), self._host.learning_rate()
+        record = self._state.record(self._live.plan, decision, loss, seed=seed, final_rate=rate)
         self._reporter.record(record)
 
     # ---- state

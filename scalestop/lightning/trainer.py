@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -125,6 +125,22 @@ def learning_rate(trainer: Any) -> float | None:
     with suppress(Exception):
         return float(trainer.optimizers[0].param_groups[0]["lr"])
     return None
+
+
+def training_loss(trainer: Any, outputs: Any) -> torch.Tensor | None:
+    """The batch's mean loss out of what `on_train_batch_end` is handed, on its device; None if there is none.
+
+    Under automatic optimization Lightning hands out a detached copy, divided by the batches of an optimizer step.
+    """
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        return None
+    if hasattr(loss, "to_local"):  # a DTensor; a loss is the same on all ranks of its mesh
+        loss = loss.to_local()
+    if not trainer.lightning_module.automatic_optimization:
+        return loss.detach().clone()
+    batches = int(trainer.accumulate_grad_batches)
+    return loss.detach() if batches == 1 else loss.detach() * batches
 
 
 def accumulation(trainer: Any) -> int:

@@ -21,6 +21,9 @@ from scalestop.run.curve_point import CurvePoint, joined
 MOST_POINTS = 512
 """Points kept of training, and of validation, at most."""
 
+COLUMNS = ("step", "tokens", "flops", "loss", "spread", "count", "rate", "grad_norm", "nonfinite")
+"""Fields of a point, in the order in which it is built."""
+
 _FIRST_POINTS = 256
 _STRIDE = 16
 
@@ -184,14 +187,16 @@ class Curve:
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain data: ints, floats, strings, lists, dicts and None."""
+        """Return plain data, one list for each column: as a checkpoint keeps it, and a record."""
+        names = sorted({name for one in self.validations for name in one.metrics})
         return {
             "stride": self.stride,
-            "points": [
-                [p.step, p.tokens, p.flops, p.loss, p.spread, p.count, p.rate, p.grad_norm, p.nonfinite]
-                for p in self.points
-            ],
-            "validations": [[one.step, one.tokens, dict(one.metrics)] for one in self.validations],
+            "training": {name: [getattr(point, name) for point in self.points] for name in COLUMNS},
+            "validation": {
+                "step": [one.step for one in self.validations],
+                "tokens": [one.tokens for one in self.validations],
+                "metrics": {name: [one.metrics.get(name) for one in self.validations] for name in names},
+            },
         }
 
     @classmethod
@@ -207,7 +212,7 @@ class Curve:
         """
         try:
             curve = cls(int(state["stride"]))
-            for row in state["points"]:
+            for row in zip(*(state["training"][name] for name in COLUMNS), strict=True):
                 step, tokens, flops, loss, spread, count, rate, norm, nonfinite = row
                 point = CurvePoint(
                     int(step),
@@ -222,12 +227,13 @@ class Curve:
                 )
                 if until_step is None or point.step <= until_step:
                     curve.points.append(point)
-            for step, tokens, metrics in state["validations"]:
+            kept = state["validation"]
+            for k, (step, tokens) in enumerate(zip(kept["step"], kept["tokens"], strict=True)):
                 if until_step is None or step <= until_step:
-                    curve.validations.append(
-                        Validation(int(step), int(tokens), {str(k): float(v) for k, v in metrics.items()})
-                    )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    found = {str(name): column[k] for name, column in kept["metrics"].items()}
+                    metrics = {name: float(value) for name, value in found.items() if value is not None}
+                    curve.validations.append(Validation(int(step), int(tokens), metrics))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise InputError(f"curve: cannot be read: {error!r}") from None
         return curve
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from scalestop.planning.planned import Plan
+from scalestop.run.final_loss import FinalLoss, LossNames
+from scalestop.run.follower import Follower
 from scalestop.run.host import Host
 from scalestop.run.metrics import delivered, run_metrics
 from scalestop.run.reporter import Reporter
@@ -21,9 +21,10 @@ class LiveRun:
         state: The run.
         host: What trains it.
         reporter: Says what changes.
+        names: What the losses are called.
     """
 
-    def __init__(self, state: RunState, host: Host, reporter: Reporter) -> None:
+    def __init__(self, state: RunState, host: Host, reporter: Reporter, names: LossNames) -> None:
         self.plan: Plan = state.planner.plan()
         """What the run will do, as far as is known by now."""
         self.checkpoint_path: Path | None = None
@@ -32,6 +33,8 @@ class LiveRun:
         """Peak of one device; None if unknown."""
         self._state, self._host, self._reporter = state, host, reporter
         self._watch, self._planner = state.watch, state.planner
+        self.follower = Follower(state, host, reporter, names)
+        """Keeps the curve, and looks ahead."""
         self._planner.checked = False
         self._gate = state.planner.aims.gate
         self._steps_before = self._watch.meter.optimizer_steps
@@ -63,6 +66,7 @@ class LiveRun:
         self._announced = True
         plan = self._planner.plan(self._planner.aims.tokens_per_step or tokens_per_step, self.plan.speed)
         plan = self.plan = replace(plan, warnings=(*plan.warnings, *self._host.notes(plan)))
+        self.follower.begin(plan)
         self._reporter.say(f"plan\n{plan}")
         for line in self._host.conflicts(plan):
             self._reporter.warn(line)
@@ -79,7 +83,10 @@ class LiveRun:
         """
         every = self._host.log_every
         logs = every > 0 and self._watch.meter.optimizer_steps % every == 0
-        looks = due or logs
+        ended = self.follower.step(self.plan)
+        if ended is not None:
+            self._watch.end(ended)
+        looks = due or logs or ended is not None
         if looks:
             self.look()
         self.tell_time()  # before the stop is saved, so that its file holds the rate it ended with
@@ -105,16 +112,13 @@ class LiveRun:
         """Set the clock of the schedules that follow the run."""
         self._host.tell_time(self.plan, self._watch.estimate)
 
-    def note_validation(self, loss: float | None) -> None:
-        """Note the loss of a validation, and look at the gate's metrics.
-
-        Args:
-            loss: The loss, nats per token; None if none was logged.
-        """
+    def note_validation(self) -> None:
+        """Note the loss of a validation, and look at the gate's metrics."""
         self._gate.require(self._host.metrics())
         usage = self._watch.sync()
         if self._gate.conditions or self._watch.meter.count_validation:
             self._watch.look_at_next_step()
+        loss = self.follower.validated(usage.tokens_non_padding)
         if loss is not None and usage.tokens_non_padding:
             self._state.curve.append((usage.tokens_non_padding, loss))
 
@@ -162,6 +166,7 @@ class LiveRun:
         values |= delivered(self.plan, window, usage, self._planner.num_devices, peak, job)
         if (goodput := self._watch.goodput) is not None:
             values["goodput"] = goodput
+        values |= self.follower.metrics
         self._reported = usage
         try:
             self._host.log(values)
@@ -187,6 +192,7 @@ class LiveRun:
             self._watch.sync()
         else:
             self._watch.look(self.plan, self._waiting_for())
+        self.follower.finish(self.plan)
         self._watch.pause()
         if self._stop_saved_at not in (None, self._watch.meter.optimizer_steps):
             self._save_stop()  # min_steps or the like held the stop back
@@ -197,6 +203,10 @@ class LiveRun:
         self._state.steps.detach()
         self._watch.pause()
 
+    def final_loss(self) -> FinalLoss:
+        """Return the run's final loss as far as it is known, and which it is."""
+        return self.follower.final_loss()
+
     @property
     def is_idle(self) -> bool:
         """Whether this fit has added no step to those of an earlier one."""
@@ -205,11 +215,3 @@ class LiveRun:
     def _save_stop(self) -> None:
         self._stop_saved_at = self._watch.meter.optimizer_steps
         self.save("stop")
-
-
-def seen(metrics: Mapping[str, Any], names: Sequence[str]) -> tuple[float | None, str | None]:
-    """Return the first of the named metrics that was logged, and its name."""
-    for name in names:
-        if name in metrics:
-            return float(metrics[name]), name
-    return None, None

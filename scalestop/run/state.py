@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scalestop.planning.planned import Plan
+from scalestop.run.final_loss import FinalLoss
+from scalestop.run.history import History
 from scalestop.run.planner import RunPlanner
 from scalestop.run.records import RunRecord, build_record, law_fingerprint
 from scalestop.run.steps import StepSensor
@@ -39,6 +41,8 @@ class RunState:
     """Keeps the peak of the learning rate."""
     curve: list[tuple[int, float]] = field(default_factory=list)
     """Validation loss against tokens."""
+    history: History = field(default_factory=History)
+    """The whole curve, and what watches it."""
 
     def reprice(self, cost: FlopsPerToken) -> None:
         """Charge another price for tokens, before any is counted in this job."""
@@ -58,6 +62,7 @@ class RunState:
             **self.watch.state_dict(lambda values: sum_at_save(key, values)),
             "run": self.run,
             "curve": [[tokens, loss] for tokens, loss in self.curve],
+            "history": self.history.state_dict(),
             "peak_lr": self.steps.peak_rate,
             "measured_flops_per_second": self.planner.measured,
             "fingerprint": self._fingerprint(),
@@ -69,6 +74,8 @@ class RunState:
         self.run, self.steps.peak_rate = state["run"], state["peak_lr"]
         self.planner.measured = state["measured_flops_per_second"]
         self.curve = [(int(tokens), float(loss)) for tokens, loss in state["curve"]]
+        if "history" in state:  # a checkpoint from before it was kept has none
+            self.history.load_state_dict(state["history"], self.watch.meter.optimizer_steps)
         lines = []
         if not state["exact"]:
             lines.append(
@@ -95,8 +102,7 @@ class RunState:
         self,
         plan: Plan,
         decision: StopDecision,
-        loss: float | None,
-        loss_name: str | None,
+        loss: FinalLoss,
         *,
         seed: int | None,
         final_rate: float | None,
@@ -106,8 +112,7 @@ class RunState:
         Args:
             plan: The plan.
             decision: What ended the run.
-            loss: Final loss, nats per token.
-            loss_name: Metric that it is.
+            loss: Final loss, and what it is.
             seed: Seed of the run; None if it was given none.
             final_rate: The learning rate at the end.
         """
@@ -118,9 +123,12 @@ class RunState:
             params=self.sizing.params,
             usage=self.watch.usage,
             decision=decision,
-            loss=loss,
-            loss_name=loss_name,
+            loss=loss.loss,
+            loss_name=loss.name,
+            loss_error=loss.error,
             curve=self.curve,
+            points=self.history.curve.state_dict(),
+            foretold=[asdict(one) for one in self.history.foretold],
             run=self.run,
             seed=seed,
             late_by=self.watch.late_by,
