@@ -362,7 +362,7 @@ class StoppingCallback:
         if self._live is None or self._state is None:
             return
         loss, late = self._live.final_loss().loss, self._state.watch.late_by
-        also = scored(self._state.history, loss)
+        also = scored(self._state.history, loss, self._live.share)
         self._reporter.say(describe_end(self._live.plan, self.law, self.usage, self.decision, loss, late, also))
         self._write_record(trainer, self.decision)
 

@@ -203,6 +203,12 @@ class LiveRun:
         self._state.steps.detach()
         self._watch.pause()
 
+    @property
+    def share(self) -> float | None:
+        """How much of the planned run was run; None if no end was planned."""
+        stop = self.plan.stop_tokens
+        return self._watch.usage.tokens_non_padding / stop if stop else None
+
     def final_loss(self) -> FinalLoss:
         """Return the run's final loss as far as it is known, and which it is."""
         return self.follower.final_loss()

@@ -34,6 +34,7 @@ LOOKS_ALIKE = 2
 _COURSE_LEVEL = 0.99
 _DECAY_SHARE = 0.2
 _END_SHARE = 0.02
+_WHOLE = 0.95
 _GAPS = 5
 _ONE_GAP = 0.02
 _GONE = 8
@@ -249,9 +250,17 @@ def _of_losses(reactions: Reactions, history: History) -> list[Alarm]:
     return found
 
 
-def scored(history: History, loss: float | None) -> list[str]:
-    """Say how the forecasts made on the way came out, and how often the loss was not finite or jumped."""
+def scored(history: History, loss: float | None, share: float | None = 1.0) -> list[str]:
+    """Say how the forecasts made on the way came out, and how often the loss was not finite or jumped.
+
+    Args:
+        history: The run's curve and its watches.
+        loss: Final loss, nats per token.
+        share: How much of the planned run was run; forecasts of an end that never came are not scored.
+    """
     spikes, said = history.spikes, []
+    if share is None or share < _WHOLE:
+        loss = None
     if loss is not None and math.isfinite(loss) and history.foretold:
         said.append("forecast " + ", ".join(one.score(loss) for one in history.foretold))
     if spikes.nonfinite:
