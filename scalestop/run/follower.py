@@ -54,10 +54,13 @@ class Follower:
         self._asked_for = self._knows_loss = False
 
     def begin(self, plan: Plan) -> None:
-        """Set how far the points lie apart, once it is known how long the run will be."""
+        """Set how far the points lie apart, once it is known how long the run will be; a collective."""
         history = self._state.history
         if not history.curve.points and not history.curve.validations:
-            history.curve = Curve.for_steps(plan.stop_step)
+            steps = plan.stop_step
+            if self._state.watch.meter.world_size > 1:  # each rank has planned with its own first batch
+                steps = self._host.broadcast(steps)
+            history.curve = Curve.for_steps(steps)
 
     # ---- after an optimizer step
 
