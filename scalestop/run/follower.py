@@ -97,6 +97,8 @@ class Follower:
         if finite == nonfinite == 0:  # nobody hands in a loss: what is logged stands for the point
             name = self._names.training(name for name in metrics if not name.startswith("scalestop/"))
             value = _number(metrics.get(name)) if name is not None else None
+            if state.watch.meter.world_size > 1:  # ranks may have logged different ones
+                value = self._host.broadcast(value)
             if value is None:
                 return
             finite, nonfinite = int(math.isfinite(value)), int(not math.isfinite(value))

@@ -151,6 +151,7 @@ def run(case: dict, folder: Path) -> dict:
         "stop_step": callback.plan.stop_step,
         "reductions": callback.watch.reductions,
         "late_by": callback.watch.late_by,
+        "curve": [[point.step, point.loss, point.count] for point in callback.curve.points],
         "checkpoint": str(callback.checkpoint_path),
         "warnings": [text for category, text in told if issubclass(category, ScalestopWarning)],
     }
