@@ -122,10 +122,11 @@ class Rung:
             raise InputError(f"rung: {error}") from None
 
     def same_as(self, other: Rung) -> bool:
-        """Whether both are trained alike; what a run is predicted to take, or whether it is too cheap for the fit,
-        does not matter."""
+        """Whether both are trained alike; what they are predicted to take, or whether they are fitted, is no matter."""
         one, two = (
-            replace(rung, seconds=None, kind="run", held_out=False) if rung.kind == "below" else replace(rung, seconds=None)
+            replace(rung, seconds=None, kind="run", held_out=False)
+            if rung.kind == "below"
+            else replace(rung, seconds=None)
             for rung in (self, other)
         )
         return one == two

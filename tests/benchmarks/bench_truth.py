@@ -5,8 +5,8 @@
 Fits the runs up to the largest compute over 10, 30 and 100 of every table in the folder SCALESTOP_DATA, else
 `../shared/data`, and forecasts the valley rows above: those within 3 % of the loss envelope over compute. rms, bias and
 half-width are of log loss, in percent; bias is measured less forecast. Tables are weighted alike in the summary. Then
-the same downwards: the runs from 3, 10 and 30 times the cheapest one's compute are fitted, and the valley rows below them
-forecast. Then upwards on N synthetic tables (60 if not said) of each known law. Takes some minutes.
+the same downwards: the runs from 3, 10 and 30 times the cheapest one's compute are fitted, and the valley rows below
+them forecast. Then upwards on N synthetic tables (60 if not said) of each known law. Takes some minutes.
 """
 
 from __future__ import annotations
