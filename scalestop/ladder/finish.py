@@ -242,9 +242,7 @@ def valleys(ladder: Ladder, fit: LawFit) -> list[Valley]:
     return found
 
 
-def forecast(
-    ladder: Ladder, fit: LawFit, outcomes: Sequence[Outcome], below: Sequence[Outcome] = ()
-) -> dict[str, Any]:
+def forecast(ladder: Ladder, fit: LawFit, outcomes: Sequence[Outcome], below: Sequence[Outcome] = ()) -> dict[str, Any]:
     """Return what the law says of the target run, what the ladder cost, and how the runs came out that it has not seen.
 
     Args:
