@@ -153,7 +153,8 @@ def test_train_goes_on_from_a_run_whose_budget_is_raised(tmp_path):
     assert result.returncode == 0, result.stderr
     second = RunRecord.load(folder / "scalestop.json")
     assert first.run == second.run
-    assert 2 * 10**9 <= first.flops < 4 * 10**9 <= second.flops
+    # the first ends at its optimum, within a tenth of its budget
+    assert 1.8 * 10**9 <= first.flops < 4 * 10**9 <= second.flops
     assert second.flops == 6 * second.num_params * second.usage["tokens"]
 
 

@@ -122,7 +122,7 @@ class Rung:
             raise InputError(f"rung: {error}") from None
 
     def same_as(self, other: Rung) -> bool:
-        """Whether both are trained alike, whatever they are predicted to take, and too cheap for the fit or not."""
+        """Whether both are trained alike; what they are predicted to take, or whether they are fitted, is no matter."""
         one, two = (
             replace(rung, seconds=None, kind="run", held_out=False)
             if rung.kind == "below"

@@ -39,6 +39,13 @@ def test_held_out_runs_lie_near_the_forecast_and_inside_its_interval(script, fit
         assert abs(run["loss"] - forecast) < 0.02 and low <= run["loss"] <= high
 
 
+def test_the_runs_below_the_fit_lie_inside_its_intervals(script, fit):
+    below = script.held_out(fit, script.read(script.INDEPENDENT), "below")
+    assert len(below) == 45 and max(run["flops"] for run, _, _ in below) < 0.4 * min(fit.table.flops)
+    assert sum(low <= run["loss"] <= high for run, _, (low, high) in below) >= 0.9 * len(below)
+    assert all(low > 0.7 * forecast for _, forecast, (low, _) in below if forecast < 3)
+
+
 def test_the_optimum_lies_on_the_floor_of_a_wide_valley(script, fit):
     valley = script.valley(script.read(script.INDEPENDENT))
     optimum = float(fit.law.optimal(1e12).num_params)
@@ -66,5 +73,7 @@ def test_the_script_prints_and_draws(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["stdlib_ladder.py", "--plot", str(tmp_path / "ladder.png")])
     script.main()
     said = capsys.readouterr().out
-    assert said.count("inside") == 2 and "OUTSIDE" not in said and "N counts" in said
+    assert (
+        said.count("  inside\n") == 2 and said.count("15 of 15") == 3 and "OUTSIDE" not in said and "N counts" in said
+    )
     assert (tmp_path / "ladder.png").read_bytes().startswith(b"\x89PNG")

@@ -26,9 +26,9 @@ at least half of the forecast keeps it, and the interval holds the distance betw
 
 BACKWARD = 2.0
 """The same below the runs. Small models and short runs depart from the form faster than large ones (untuned rates, a
-loss that cannot rise above a guess's): the least round factor at which 90 % of the valley rows below the cheapest
-fitted run hold, families of public tables weighted alike; leaving any one family out gives 1.5 or 2, but for
-Porian's."""
+loss that cannot rise above a guess's): the least whole factor at which intervals hold 90 % of the valley rows below the
+cheapest fitted run, families of tables weighted alike; leaving any one family out gives 1.5 or 2, but for Porian's
+(0: without it the others need none)."""
 
 LEAST_RUNS = 8
 """Runs near the valley that a rolling forecast needs; with fewer it says more of the priors than of the table."""
@@ -139,7 +139,7 @@ def _drift() -> Array:
 
 
 def _share(forecasts: list[_Forecast], most_floorless: float) -> tuple[Array, float]:
-    """Return posterior weights by the density given to what came, and the floorless ones' before the cap."""
+    """Return posterior weights by the density each hypothesis gave to what came, and the floorless ones' own weight."""
     score = np.array([k.log_odds for k in HYPOTHESES])
     constant = gammaln(0.5 * (DEGREES + 1)) - gammaln(0.5 * DEGREES) - 0.5 * np.log(np.pi * DEGREES)
     for f in forecasts:
