@@ -101,8 +101,8 @@ def test_the_config_in_the_repository_is_the_ladder_whose_runs_are_committed(tmp
     assert "50 pilots" in said and "up to 30 times the dearest pilot's budget" in said
     planned = {(line.split()[0], line.split()[1].replace(",", "")) for line in said.splitlines() if "x3" in line}
     with (ROOT / "examples" / "stdlib_ladder_runs.csv").open() as file:
-        trained = {(f"{float(row['budget']):.0e}".replace("e+0", "e").replace("+", ""), row["params"]) for row in csv.DictReader(file)
-                   if row["shape"].endswith("x3")}  # fmt: skip
+        rows = [row for row in csv.DictReader(file) if row["shape"].endswith("x3")]
+    trained = {(f"{float(row['budget']):.0e}".replace("e+0", "e").replace("+", ""), row["params"]) for row in rows}
     assert planned == trained
     assert "pilots usually spend" not in said  # at most 20 % of the target's compute
 
