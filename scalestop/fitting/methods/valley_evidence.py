@@ -40,6 +40,7 @@ _NEAR = 0.1
 _WORTH = 2.0  # independent runs that the runs of one forecast are worth at most: they share the law's error
 _HALF_WORTH = 2.0  # runs at which half of that is reached
 _PRIOR_FORECASTS = 1.0  # forecasts that the priors' own width counts as: where a table has some, they speak for it
+_PRIOR_DEGREES = 8.0
 _DEGREES_PER_FORECAST = 6.0
 _INFLATION = (0.5, 3.0)
 _APART = 0.3  # horizons closer than this in log compute see the same runs
@@ -128,7 +129,7 @@ def weigh(
         share=share,
         floorless=floorless,
         inflation=float(np.clip(inflation, *_INFLATION)),
-        degrees=_DEGREES_PER_FORECAST * (_PRIOR_FORECASTS + worth),
+        degrees=_PRIOR_DEGREES + _DEGREES_PER_FORECAST * worth,
         num_forecasts=len(forecasts),
     )
     return evidence, horizons, fitted

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from scalestop.fitting.methods.method import Finding
 from scalestop.fitting.methods.valley_evidence import MOST_FLOORLESS, Evidence
-from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, NO_FLOOR, Fitted
+from scalestop.fitting.methods.valley_hypotheses import FLOOR, HYPOTHESES, Fitted
 from scalestop.fitting.solve.coupled import optimum_slopes
 from scalestop.fitting.solve.horizon import Horizon
 from scalestop.fitting.solve.newton import Array
@@ -87,8 +87,8 @@ def valley_findings(
             Finding(
                 "E-from-prior",
                 "note",
-                "E is hardly touched by these runs and stays at its prior, .4 to .8 of the least loss; forecasts carry "
-                "that width. Dearer runs would tell.",
+                "E is hardly touched by these runs and stays at its prior, .65 of the least loss ± 20 %; forecasts "
+                "carry that width. Dearer runs would tell.",
             )
         )
     if evidence.inflation > MISSED:
@@ -131,7 +131,7 @@ def _optimum_spread(evidence: Evidence, fitted: Fitted, top: Horizon) -> float:
 
 def _moved(evidence: Evidence, fitted: Fitted) -> float:
     """Return the standard deviation of log E over that of its prior, averaged over the hypotheses with a floor."""
-    keep = [i for i, h in enumerate(HYPOTHESES) if h.prior is not NO_FLOOR]
-    prior = np.array([HYPOTHESES[i].prior.deviation[0] for i in keep])
-    ratio, share = np.sqrt(fitted.covariance[0][keep, 0, 0]) / prior, evidence.share[keep]
+    keep = [i for i, h in enumerate(HYPOTHESES) if h.prior is FLOOR]
+    ratio = np.sqrt(fitted.covariance[0][keep, 0, 0]) / FLOOR.deviation[0]
+    share = evidence.share[keep]
     return float(share @ ratio / share.sum()) if share.sum() > 0 else 0.0

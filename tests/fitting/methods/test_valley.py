@@ -257,10 +257,10 @@ class _Work:
 
 
 def test_a_thousand_refits_cost_a_few_evaluations_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """240 runs: 84 hypotheses at all horizons, then draws that are at their minimum after a step or two."""
+    """240 runs: 56 hypotheses at all horizons, then draws that are at their minimum after a step or two."""
     work = _Work(monkeypatch)
     fit_law(surface_runs(240), bootstrap=1000)
-    assert work.done < 240 * (1000 * 6 + 84 * 120)
+    assert work.done < 240 * (1000 * 6 + 56 * 120)
     assert work.most < 150_000
 
 
