@@ -415,7 +415,7 @@ class StoppingCallback(Told):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the Trainer behind, and what only lives in it; counts, plan and decision go along."""
         trainer = self._trainer() if self._trainer is not None else None
-        left = {"_trainer": None, "_module": None, "_feed": None}
+        left = {"_trainer": None, "_module": None, "_feed": None, "_trainable": None}
         step = trainer.global_step if trainer is not None else self._sent_at_step
         # these two are put here by Lightning, and are the module's
         kept = {name: value for name, value in self.__dict__.items() if name not in ("log", "log_dict")}

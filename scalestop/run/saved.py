@@ -30,10 +30,13 @@ _SHAPE: dict[str, Any] = {
 
 
 def _from_0(state: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 says why counts are inexact, and thins its curve."""
-    curve = state.get("curve")
+    """Version 1 says why counts are inexact, thins its curve, and knows laws by what they answer."""
+    curve, fingerprint = state.get("curve"), state.get("fingerprint")
     seen = len(curve) if isinstance(curve, list | tuple) else 0
-    return {"inexact_because": "", "curve_stride": 1, "curve_seen": seen, **state}
+    found = {"inexact_because": "", "curve_stride": 1, "curve_seen": seen, **state}
+    if isinstance(fingerprint, Mapping):
+        found["fingerprint"] = {name: value for name, value in fingerprint.items() if name != "law"}
+    return found
 
 
 _UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_0,)

@@ -142,7 +142,7 @@ class RunState:
         if saved.get("trainable", trainable) != trainable:
             mine.pop("flops_per_token")  # a run may freeze and free parameters on its way, and resume as it began
         for name, now in mine.items():
-            before = saved.get(name)
+            before = saved.get(name, now)
             if before != now:
                 lines.append(f"{name} was {before!r} when this run was saved and is {now!r}; counts go on from there")
         return lines

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_callback_distributed import free_port
+from launching import free_port
 from toys import environment
 
 from scalestop.run.records import RunRecord

@@ -108,7 +108,9 @@ def test_isoflop_laws_are_tested_too() -> None:
 
 
 def test_what_cannot_be_tested_is_refused() -> None:
-    with pytest.raises(InputError, match="method: 'envelope' allocates but predicts no loss; use 'parametric'"):
+    with pytest.raises(
+        InputError, match="method: 'envelope' allocates but predicts no loss; use 'valley', 'parametric'"
+    ):
         backtest(surface_runs(40), "envelope")
     with pytest.raises(InputError, match="bootstrap: a backtest counts how often intervals held, and 0 refits make"):
         backtest(surface_runs(40), bootstrap=0)

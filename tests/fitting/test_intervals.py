@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from scalestop.errors import InputError
-from scalestop.fitting.intervals import interval, stack
+from scalestop.fitting.intervals import interval
 
 
 @pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
@@ -60,15 +60,3 @@ def test_a_point_has_no_interval_and_says_so_when_asked() -> None:
     with pytest.raises(InputError, match=r"point fit \(bootstrap=0\): it has no intervals\. Fit with bootstrap=1000"):
         _ = 1.7 in found
     assert not interval(1.7, np.ones(3), np.ones(3)).is_point
-
-
-def test_intervals_of_an_array_are_arrays() -> None:
-    draws = np.random.default_rng(0).normal(size=(4, 500))
-    parts = [interval(float(i), draws[i] + i, np.array([-1.0, 1.0])) for i in range(4)]
-    found = stack(parts, (2, 2))
-    np.testing.assert_array_equal(found.estimate, [[0.0, 1.0], [2.0, 3.0]])
-    for name in ("low", "high", "standard_error"):
-        np.testing.assert_array_equal(getattr(found, name).ravel(), [getattr(part, name) for part in parts])
-    np.testing.assert_array_equal(found.percentile[1].ravel(), [part.percentile[1] for part in parts])
-    assert found.estimate in found
-    assert str(found) == "4 intervals, 90%"

@@ -165,7 +165,7 @@ def distance(law, quantity):
     ("flops", "above", "below"), [(1e19, 0.0, 0.0), (1e22, np.log(100), 0.0), (1e16, 0.0, np.log(100))]
 )
 def test_an_interval_may_be_the_laws_own_answer_give_or_take(flops, above, below):
-    """Half-width: Student's quantile of the draws' distance stretched, the drift outside the runs, and a run's noise."""
+    """Half-width: Student's quantile of the draws' stretched distance, the drift outside the runs, a run's noise."""
     law = give_or_take(noise=0.004)
     best = law.optimal(flops)
     quantile = student.ppf(0.95, 12)

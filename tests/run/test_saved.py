@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_state import alone, state_of, trained
+from run_states import alone, state_of, trained
 
 from scalestop.errors import InputError
 from scalestop.run.saved import SCHEMA, read_state

@@ -7,43 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from counting import LAW, Clock, N, count
+from counting import LAW, N, count
+from run_states import alone, state_of, trained
 
-from scalestop.accounting.meter import Meter
-from scalestop.accounting.sizing import Sizing
-from scalestop.accounting.tokens import TokenAccumulator, TokenCount
-from scalestop.planning.budget import Budget
-from scalestop.planning.rule import StopReason, StopRule
-from scalestop.planning.speed import Speed
-from scalestop.run.aims import Aims
-from scalestop.run.gate import Gate
-from scalestop.run.planner import RunPlanner
+from scalestop.accounting.tokens import TokenCount
+from scalestop.planning.rule import StopReason
 from scalestop.run.state import RunState
 from scalestop.run.stopping import StopDecision
-from scalestop.run.watch import RunWatch
-
-
-def state_of(run: str, law=LAW, num_params: int = N, count_tokens=None) -> RunState:
-    aims = Aims(Budget.parse("1e9 FLOPs"), None, law, StopRule(), Gate(), Speed()).settle(num_params)
-    watch = RunWatch(Meter(6 * num_params), TokenAccumulator(), Clock())
-    sizing = Sizing(num_params, "6N", None, count_tokens)
-    return RunState(run, None, sizing, watch, RunPlanner(aims, num_params, 6 * num_params, 1))
-
-
-def alone(key, values):
-    """One rank needs nobody's counts."""
-    raise AssertionError("asked")
-
-
-def trained(run: str) -> RunState:
-    state = state_of(run)
-    for _ in range(3):
-        state.watch.begin_batch()
-        state.watch.end_batch(count(64), True)
-    state.note_loss(128, 2.5)
-    state.steps.see_rate(0.01)
-    state.planner.measured = 1e12
-    return state
 
 
 def test_another_process_goes_on_as_the_same_run():

@@ -181,8 +181,8 @@ class LawStep(StepOne):
     @property
     def scatter(self) -> float:
         """Standard deviation of a run's log loss around the law."""
-        known = self.law.uncertainty.scatter if self.law.uncertainty is not None else np.empty(0)
-        return float(np.sqrt(np.mean(known**2))) if known.size else 0.0
+        known = self.law.uncertainty
+        return (known.scatter_sd or 0.0) if known is not None else 0.0
 
     def estimate(self, num_params: Array, num_tokens: Array) -> Array:
         """Return the expected loss on the answers, shape (Q,)."""

@@ -60,7 +60,7 @@ def test_a_lone_heavy_run_among_many_is_named() -> None:
     runs = surface_runs(1500, noise=0.005, seed=1)
     lone = {"params": 4e12, "tokens": 3e9, "loss": 2.6}
     runs = {name: np.append(column, lone[name]) for name, column in runs.items()}
-    fit = fit_law(runs, bootstrap=60)
+    fit = fit_law(runs, "parametric", bootstrap=60)
     assert len(fit.raw.jackknife) == 200
     assert fit.diagnostics.leverage[0].run == "records, row 1500"
 

@@ -89,9 +89,9 @@ def test_any_column_can_be_swept_and_one_that_is_not_there_is_named() -> None:
 def test_the_public_sweep_is_a_law_once_its_best_runs_are_taken() -> None:
     """Step Law (Li et al. 2025): the raw table misses its law by some 30 %, the best of each (N, D) by .4 %."""
     path = data_folder() / "sweep_steplaw_dense.csv"
-    raw = fit_law(path, bootstrap=0, loss="smooth_loss")
+    raw = fit_law(path, "parametric", bootstrap=0, loss="smooth_loss")
     assert "sweep" in [f.code for f in raw.diagnostics.findings]
     assert raw.residuals.log_ratio.std() > 0.25
-    best = fit_law(path, bootstrap=0, loss="smooth_loss", best_of="lr,batch")
+    best = fit_law(path, "parametric", bootstrap=0, loss="smooth_loss", best_of="lr,batch")
     assert len(best.table) == 17
     assert best.residuals.log_ratio.std() < 0.0045
