@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from dataclasses import dataclass, fields
@@ -253,5 +254,7 @@ def train(
     }
     trainer = trainer_class(callbacks=callbacks, **{**defaults, **options})
     trainer.toy = module if module is not None else Toy()
-    trainer.fit(trainer.toy, data if data is not None else loader(), validation, ckpt_path=ckpt_path, weights_only=True)
+    # Lightning of before 2.6 has no such argument
+    safe = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
+    trainer.fit(trainer.toy, data if data is not None else loader(), validation, ckpt_path=ckpt_path, **safe)
     return trainer
