@@ -119,36 +119,40 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
     if len(written) > 1000 or abs(int(written.partition("e")[2] or 0)) > 1000:
         raise refuse("the number has too many digits")
     number = Fraction(written)
-    if abs(number) >= 10**MAX_EXPONENT:
-        raise refuse(f"it is not below 1e{MAX_EXPONENT}")
+
+    def amount(value: Fraction, dimension: Dimension) -> Quantity:
+        if abs(value) >= 10**MAX_EXPONENT:
+            raise refuse(f"it is not below 1e{MAX_EXPONENT}")
+        return Quantity(value, dimension)
+
     if text.lstrip().startswith("$"):
         if (rest := match["rest"].strip()) not in {"", "USD"}:
             raise refuse(f"unknown unit {shown(rest)} after dollars")
-        return Quantity(number, Dimension.USD)
+        return amount(number, Dimension.USD)
     unit = match["rest"].strip()
     if not unit:
-        return Quantity(number, Dimension.FLOPS)
+        return amount(number, Dimension.FLOPS)
     if unit in _COUNT_WORDS and unit not in _SECONDS:
         raise refuse(f"{unit!r} says how many but not of what; add a unit such as FLOPs or tokens")
     if re.search(r"(?<![A-Za-z\d])\d", unit) or re.search(r"\b(and|plus)\b|[+;&,]", unit):
         raise refuse("two amounts or units are mixed; give one, or a list of them")
     if found := _FLOPS.fullmatch(unit):
-        return Quantity(number * _COUNT_WORDS[found["scale"]], Dimension.FLOPS)
+        return amount(number * _COUNT_WORDS[found["scale"]], Dimension.FLOPS)
     if found := _PF_TIME.fullmatch(unit):
         time = found["time"].lower()
         seconds = _YEAR if time.startswith("y") else _SECONDS[time]
-        return Quantity(number * _SI[found["scale"][0].upper()] * seconds, Dimension.FLOPS)
+        return amount(number * _SI[found["scale"][0].upper()] * seconds, Dimension.FLOPS)
     if found := _FLOPS_PER_SECOND.fullmatch(unit):
-        return Quantity(number * _COUNT_WORDS[found["scale"]], Dimension.FLOPS_PER_SECOND)
+        return amount(number * _COUNT_WORDS[found["scale"]], Dimension.FLOPS_PER_SECOND)
     if found := _TOKENS.fullmatch(unit):
         scale = found["scale"] or ""
-        return Quantity(number * _COUNT_WORDS[scale.lower() if len(scale) > 1 else scale], Dimension.TOKENS)
+        return amount(number * _COUNT_WORDS[scale.lower() if len(scale) > 1 else scale], Dimension.TOKENS)
     if (found := _DEVICE_TIME.fullmatch(unit)) and found["time"].lower() in _SECONDS:
-        return Quantity(number * _SECONDS[found["time"].lower()], Dimension.DEVICE_SECONDS)
+        return amount(number * _SECONDS[found["time"].lower()], Dimension.DEVICE_SECONDS)
     if unit in _SECONDS:
-        return Quantity(number * _SECONDS[unit], Dimension.SECONDS)
+        return amount(number * _SECONDS[unit], Dimension.SECONDS)
     if found := _USD.fullmatch(unit):
-        return Quantity(number * _COUNT_WORDS[found["scale"]], Dimension.USD)
+        return amount(number * _COUNT_WORDS[found["scale"]], Dimension.USD)
     if len(re.findall(r"flops?|tokens?|days?|hours?|usd", unit, re.IGNORECASE)) > 1:
         raise refuse("two units are mixed; give one amount with one unit")
     raise refuse(f"unknown unit {shown(unit)}")

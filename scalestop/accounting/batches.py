@@ -160,7 +160,7 @@ def _may_be_mask(ids: Tensor, other: Tensor) -> bool:
     """Whether the second tensor looks like 0/1 flags beside token ids. Reads values, so for inspection only."""
     if other.dtype is torch.bool:
         return True
-    if other.is_meta or not other.numel():
+    if other.is_meta or ids.is_meta or not other.numel():
         return False
     flags = (other == 0) | (other == 1)
     return bool((flags.all() & (ids > 1).any()).item())

@@ -81,7 +81,9 @@ def plan_ladder(settings: LadderSettings) -> LadderPlan:
     """
     try:
         return _plan(settings)
-    except (OverflowError, ZeroDivisionError):
+    except InputError:
+        raise
+    except (OverflowError, ZeroDivisionError, ValueError):
         raise InputError(
             "ladder: its settings lead to sizes, budgets or learning rates beyond all numbers; see spread, "
             "budget_ratio, num_budgets, lr_power and lr_batch_power"

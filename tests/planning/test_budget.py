@@ -143,3 +143,9 @@ def test_counts_are_validated(name, value):
     with pytest.raises(InputError) as error:
         Budget(**{name: value})
     assert str(error.value).startswith(f"{name}: must be a positive, finite count below 1e300; got {value!r}. ")
+
+
+@pytest.mark.parametrize("text", ["9e299 b USD", "9e299 d", "9e299 k tokens", "9e299 PF-years", "9e299 GPU-days"])
+def test_an_amount_beyond_every_float_is_refused_whatever_its_unit(text):
+    with pytest.raises(InputError, match="not below 1e300"):
+        Budget.parse(text)

@@ -114,7 +114,10 @@ def _path_rows(path: str | Path, loss: str) -> Iterator[Row]:
         raise InputError(f"records: no file, folder or glob matches {given}; give records, a CSV or a folder")
     for match in matches:
         if os.path.isdir(match):
-            yield from _folder_rows(Path(match), loss)
+            try:
+                yield from _folder_rows(Path(match), loss)
+            except OSError as error:  # a part of it is gone by now, or may not be entered
+                raise InputError(f"records: {error.filename or match} cannot be read: {error.strerror}") from None
         elif os.path.isfile(match):
             yield from _file_rows(Path(match), loss)
         else:
