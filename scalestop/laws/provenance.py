@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 
 if TYPE_CHECKING:
     from scalestop.laws.base import ScalingLaw
@@ -91,7 +91,7 @@ class Provenance:
         if not isinstance(data, Mapping):
             raise InputError(f"{where}: expected a JSON object; got {type(data).__name__}")
         known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(data) - set(known)):
+        if unknown := sorted(shown(name, 40).strip("'") for name in set(data) - set(known)):
             raise InputError(f"{where}: unknown field(s) {', '.join(unknown)}; known are {', '.join(known)}")
         try:
             return cls(**data)

@@ -50,7 +50,7 @@ def config(folder, **changes):
 def command(*words, cwd):
     return [sys.executable, "-m", "scalestop.cli", "ladder", *map(str, words)], {
         "cwd": cwd,
-        "env": {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'ladder'}"},
+        "env": {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
         "text": True,
@@ -255,7 +255,7 @@ def test_an_array_of_tasks_trains_the_ladder_through_submitit(tmp_path):
 def test_a_preempted_task_is_queued_again_and_goes_on(tmp_path, monkeypatch):
     submitit = pytest.importorskip("submitit")
     monkeypatch.setenv("LADDER_NOTES", str(tmp_path / "notes"))
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests' / 'ladder'}")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}")
     options = {"num_sizes": 1, "budgets": ["4e9"], "steps": 6000, "checkpoint_seconds": 0.1}
     settings = micro(tmp_path, model=path_of(Noted), **options)
     ladder = Ladder.open(plan_ladder(settings))
