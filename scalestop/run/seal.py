@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scalestop.errors import InputError
+from scalestop.files import read_json
 from scalestop.laws import ScalingLaw, get_law
 from scalestop.planning.allocation import interval_of_run
 from scalestop.units import human_count, human_flops
@@ -113,13 +114,7 @@ class Forecast:
         Raises:
             InputError: If it cannot be read, or is no forecast.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise InputError(f"{path}: is not JSON: {error}") from None
-        return cls.from_dict(data, where=str(path))
+        return cls.from_dict(read_json(Path(path), "seal"), where=str(path))
 
     @classmethod
     def from_dict(cls, data: Any, *, where: str = "forecast") -> Forecast:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from scalestop.errors import InputError
+from scalestop.files import read_json, write_whole
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tasks.answers import Reach, TaskForecast
 from scalestop.fitting.tasks.step_one import StepOne, step_one_from_dict
@@ -252,10 +253,7 @@ class TaskFit:
 
     def save(self, path: str | Path) -> Path:
         """Write the fit as JSON; `TaskFit.load(path)` reads it back. Missing parent folders are made."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
-        return path
+        return write_whole(Path(path), json.dumps(self.to_dict()) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> TaskFit:
@@ -264,13 +262,7 @@ class TaskFit:
         Raises:
             InputError: If it cannot be read, or is no task.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise InputError(f"{path}: is not JSON: {error}") from None
-        return cls.from_dict(data, where=str(path))
+        return cls.from_dict(read_json(Path(path), "task"), where=str(path))
 
     @classmethod
     def from_dict(cls, data: Any, *, where: str = "task") -> TaskFit:
