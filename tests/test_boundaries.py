@@ -66,6 +66,7 @@ HOUSE = [
     ({"planning", "fitting"}, {"numpy", "scipy"}),
     ({"run"}, {"numpy"}),
     ({"schedules"}, {"torch"}),
+    ({"run.adapter"}, {"torch"}),
     ({"report"}, {"numpy", "matplotlib", "rich"}),
     ({"lightning"}, {"torch"}),
     ({"lab"}, {"numpy", "torch"}),

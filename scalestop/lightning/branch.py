@@ -11,9 +11,9 @@ import torch
 
 from scalestop.errors import InputError
 from scalestop.lightning.callback import StoppingCallback
-from scalestop.lightning.resume import STATE_KEY
 from scalestop.lightning.saving import what_is_wrong_with
 from scalestop.planning.budget import Budget
+from scalestop.run.adapter.resume import STATE_KEY
 from scalestop.run.saved import read_state
 from scalestop.units import human_count
 

@@ -151,8 +151,9 @@ class Ranks:
         self._trainer = weakref.ref(trainer)
 
     def __call__(self, values: Sequence[int]) -> Sequence[int]:
-        """Add up ints, element by element. A collective."""
-        return _trainer.sum_over_ranks(self._trainer(), values)
+        """Add up ints, element by element. A collective where there are several."""
+        trainer = self._trainer()
+        return values if _trainer.world_size(trainer) == 1 else _trainer.sum_over_ranks(trainer, values)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the Trainer behind."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import torch.distributed as dist
 
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopReason
+from scalestop.run.adapter.resume import STATE_KEY
+from scalestop.run.earlier import Found
 from scalestop.schedules.horizons import Scheduled
 
 
@@ -110,6 +113,36 @@ def watch_fetches(trainer: Any, seen: Callable[[Any], None]) -> None:
         fetcher.__class__ = Watched
     if seen not in fetcher._watchers:
         fetcher._watchers.append(seen)
+
+
+def found_in(checkpoint: Mapping[str, Any], state_key: str) -> Found:
+    """Return how far a checkpoint is, and whose counts it holds.
+
+    Args:
+        checkpoint: As Lightning loads it.
+        state_key: The callback's own.
+    """
+    others = [str(key) for key in checkpoint.get("callbacks") or {} if str(key).startswith(STATE_KEY)]
+    loops = checkpoint.get("loops") or {}
+    try:
+        batches = int(loops["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"])
+    except (KeyError, TypeError, ValueError):
+        batches = 0
+    names = [key.removeprefix(STATE_KEY).strip("{}").replace("'name': ", "name=") for key in others if key != state_key]
+    return Found(int(checkpoint.get("global_step", 0)), batches, tuple(names))
+
+
+def found(trainer: Any, seen: Found | None) -> Found | None:
+    """Return what the fit goes on from, in optimizer steps rather than those of all optimizers; None for a new run.
+
+    Args:
+        trainer: The Trainer, once it has restored what it goes on from.
+        seen: What the checkpoint told, if it holds callbacks at all.
+    """
+    if seen is None and trainer.ckpt_path is not None:
+        seen = Found(int(trainer.global_step), 0)
+    optimizers = 1 if trainer.lightning_module.automatic_optimization else max(1, len(trainer.optimizers))
+    return replace(seen, steps=seen.steps // optimizers) if seen is not None else None
 
 
 def batch_is_done(trainer: Any) -> bool:

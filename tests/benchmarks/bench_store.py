@@ -21,7 +21,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from stores import Counted, tcp_store
 
-from scalestop.lightning.save_sums import SaveSums
+from scalestop.run.adapter.save_sums import SaveSums
 
 VALUES = [10**9] * 6 + [10**22, 10**21]
 """A rank's numbers, as large as they get."""

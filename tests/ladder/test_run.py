@@ -206,7 +206,8 @@ def test_expected_accuracy_shrinks_with_scatter(tmp_path):
         for noise in (0.02, 0.002)
     )
     assert noisy.loss == quiet.loss
-    assert quiet.half_width < noisy.half_width / 3
+    # not by the tenth that the noise shrinks by: what the form gets wrong, and runs 10x dearer bring, stays
+    assert quiet.half_width < noisy.half_width / 1.5
     assert quiet.error < noisy.error
 
 

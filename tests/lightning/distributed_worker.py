@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 
 from scalestop.errors import ScalestopWarning
-from scalestop.lightning import save_sums
+from scalestop.run.adapter import save_sums
 
 
 class Sharded:

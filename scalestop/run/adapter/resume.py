@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from scalestop.lightning import trainer as _trainer
+from scalestop.accounting.meter import Reduce
 from scalestop.run.earlier import Earlier, Estimate, Found, estimate
 from scalestop.run.saved import read_state
 from scalestop.run.state import RunState
@@ -28,21 +29,10 @@ class Resume:
     def __init__(self, earlier: Earlier, state_key: str) -> None:
         self._earlier, self._state_key = earlier, state_key
         self._restored: dict[str, Any] | None = None
-        self._found: Found | None = None
+        self.seen: Found | None = None
+        """The checkpoint that the fit goes on from, before it is known whether it holds counts."""
         self._is_new = True
         self._owed: Found | None = None
-
-    def see(self, checkpoint: Mapping[str, Any]) -> None:
-        """Look at the checkpoint that the fit goes on from, before it is known whether it holds counts."""
-        states = checkpoint.get("callbacks") or {}
-        others = [key for key in states if str(key).startswith(STATE_KEY) and key != self._state_key]
-        loops = checkpoint.get("loops") or {}
-        try:
-            batches = int(loops["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"])
-        except (KeyError, TypeError, ValueError):
-            batches = 0
-        names = tuple(str(key).removeprefix(STATE_KEY).strip("{}").replace("'name': ", "name=") for key in others)
-        self._found = Found(int(checkpoint.get("global_step", 0)), batches, names)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Keep saved counts until the model's size is known.
@@ -60,21 +50,21 @@ class Resume:
         self._is_new = False
         return state.load_state_dict(restored)
 
-    def settle(self, state: RunState, trainer: Any) -> list[str]:
+    def settle(self, state: RunState, found: Found | None, batches_per_step: int) -> list[str]:
         """Decide what a run without counts begins with, when no more can come, and return what to warn of.
+
+        Args:
+            state: The run.
+            found: What the trainer goes on from; None for a new run.
+            batches_per_step: Batches on each rank that make an optimizer step.
 
         Raises:
             InputError: If the user refuses a checkpoint without counts.
         """
         is_new, self._is_new = self._is_new, False
-        found, self._found = self._found, None
+        self.seen = None
         if not is_new:
             return []
-        if found is None and trainer.ckpt_path is not None:
-            found = Found(int(trainer.global_step), 0)  # it holds no callbacks at all
-        optimizers = 1 if trainer.lightning_module.automatic_optimization else max(1, len(trainer.optimizers))
-        if found is not None:
-            found = Found(found.steps // optimizers, found.batches, found.others)
         if self._earlier.tokens is not None:
             tokens, steps = self._earlier.tokens, found.steps if found is not None else 0
             state.begin_at(tokens, self._earlier.flops or tokens * state.planner.flops_per_token, steps)
@@ -85,8 +75,7 @@ class Resume:
             line = self._earlier.refuse_or_say(found)
             state.inexact_because = f"what was trained before step {found.steps:,} is unknown and counts as 0"
             return [line]
-        batches = found.batches or found.steps * _trainer.accumulation(trainer)
-        self._owed = Found(found.steps, batches, found.others)
+        self._owed = replace(found, batches=found.batches or found.steps * batches_per_step)
         return []
 
     @property
@@ -94,18 +83,16 @@ class Resume:
         """Whether the first batch is to tell what was used before."""
         return self._owed is not None
 
-    def estimate(self, trainer: Any, count: TokenCount | None) -> Estimate:
+    def estimate(self, count: TokenCount | None, sum_over_ranks: Reduce) -> Estimate:
         """Return what was used before this fit, as its first batch tells.
 
         A collective: the ranks' batches may differ, and all count on from the same tokens.
 
         Args:
-            trainer: The Trainer.
             count: Tokens of the first batch on this rank; None where another rank counts it.
+            sum_over_ranks: Adds up ints over the ranks.
         """
         owed, self._owed = self._owed, None
         assert owed is not None
         batch = [int(count.non_padding), int(count.processed)] if count is not None else [0, 0]
-        if _trainer.world_size(trainer) > 1:
-            batch = _trainer.sum_over_ranks(trainer, batch)
-        return estimate(owed, *batch)
+        return estimate(owed, *sum_over_ranks(batch))

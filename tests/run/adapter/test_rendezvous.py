@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from stores import tcp_store
 
-from scalestop.lightning import rendezvous
-from scalestop.lightning.rendezvous import Rendezvous
+from scalestop.run.adapter import rendezvous
+from scalestop.run.adapter.rendezvous import Rendezvous
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import threading
 import pytest
 from stores import Counted, tcp_store
 
-from scalestop.lightning.save_sums import SaveSums
+from scalestop.run.adapter.save_sums import SaveSums
 
 BEYOND_INT64 = 2**70
 
@@ -78,7 +78,7 @@ def test_one_that_saves_alone_gets_no_sum_and_spoils_no_later_one(master):
 
 def test_one_that_always_saves_alone_soon_waits_less(master, monkeypatch):
     waited = []
-    monkeypatch.setattr("scalestop.lightning.save_sums.time", FakeTime(waited))
+    monkeypatch.setattr("scalestop.run.adapter.save_sums.time", FakeTime(waited))
     ranks = ranks_of(master, 2, "lonely", patience=20.0)
     for moment in ("1/0/0", "2/0/0"):
         waited.append(0.0)
