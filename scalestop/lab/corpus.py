@@ -13,8 +13,10 @@ import hashlib
 import os
 import platform
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +96,24 @@ class Corpus:
             "split": self.split,
             "sha256": self.sha256,
         }
+
+
+def provenance_of(described: Mapping[str, Any]) -> dict[str, str | int]:
+    """Return what `Corpus.describe` told as fields of a `Provenance`; the tokens are bytes.
+
+    Args:
+        described: As it was written down, or read again.
+    """
+    source, release = described["source"], described.get("python_version")
+    name = f"sources of the Python {release} standard library" if release else str(source)
+    files, train, val = (described[part] for part in ("num_files", "num_train_bytes", "num_val_bytes"))
+    split = {"files": "by file", "tail": "at the end"}.get(described["split"], described["split"])
+    return {
+        "text": f"{name}: {files:,} files, {train:,} training and {val:,} validation bytes, split {split}",
+        "text_hash": described["sha256"],
+        "tokenizer": "bytes",
+        "vocab_size": 256,
+    }
 
 
 def is_held_out(name: str, share: float = _HELD_OUT_SHARE) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scalestop.errors import InputError
-from scalestop.lab.corpus import Corpus, load_corpus
+from scalestop.lab.corpus import Corpus, load_corpus, provenance_of
 from scalestop.lightning.namespace import namespace
 
 pl: Any = namespace()
@@ -237,6 +237,11 @@ class TextData(pl.LightningDataModule):
     def tokens_per_batch(self) -> int:
         """Tokens in one training batch of one process."""
         return self.batch_size * self.context
+
+    @property
+    def provenance(self) -> dict[str, str | int]:
+        """What the run is trained on, as fields of a `Provenance`; a plan says where its law's runs had other text."""
+        return {**provenance_of(self.corpus.describe()), "context": self.context}
 
     def train_dataloader(self) -> TrainStream:
         """A stream from its beginning; Lightning moves it to the right place when it resumes."""

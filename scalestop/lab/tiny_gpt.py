@@ -17,7 +17,7 @@ from scalestop.errors import InputError
 from scalestop.lab.dims import GPTDims, dims_for
 from scalestop.lightning import ComputeOptimalStopping
 from scalestop.lightning.namespace import namespace
-from scalestop.schedules.budget_lr import BudgetLR, Shape, check_shares
+from scalestop.schedules.budget_lr import BudgetLR, Shape, check_shares, describe_shares
 
 pl: Any = namespace()
 
@@ -39,6 +39,10 @@ def default_lr(width: int, tokens_per_step: int = _LR_TOKENS) -> float:
         tokens_per_step: Tokens of an optimizer step, over all ranks.
     """
     return 0.2 / width * (tokens_per_step / _LR_TOKENS) ** 0.2
+
+
+WEIGHT_DECAY = 0.1
+"""AdamW's weight decay where none is given."""
 
 
 class TinyGPT(pl.LightningModule):
@@ -80,7 +84,7 @@ class TinyGPT(pl.LightningModule):
         tied: bool = True,
         vocab_size: int = 256,
         lr: float | None = None,
-        weight_decay: float = 0.1,
+        weight_decay: float = WEIGHT_DECAY,
         warmup: float = 0.1,
         decay: float = 0.5,
         decay_shape: Shape = "linear",
@@ -168,6 +172,20 @@ class TinyGPT(pl.LightningModule):
             return optimizer  # nobody knows where the run ends
         schedule = BudgetLR(optimizer, self.warmup, self.decay, self.decay_shape, self.floor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @staticmethod
+    def describe_optimizer(weight_decay: float) -> str:
+        """Return in words what trains the model."""
+        return f"AdamW, betas 0.9 and 0.95, weight decay {weight_decay:g} on matrices"
+
+    @property
+    def provenance(self) -> dict[str, str | int]:
+        """How the run is trained, as fields of a `Provenance`; a plan says where its law's runs had another recipe."""
+        return {
+            "model": f"{TinyGPT.__module__}.{TinyGPT.__qualname__}",
+            "optimizer": self.describe_optimizer(self.weight_decay),
+            "schedule": describe_shares(self.warmup, self.decay),
+        }
 
     def _tokens_per_step(self) -> int:
         """Tokens of an optimizer step where the data say how many a batch has, else those that the rule is made for."""

@@ -7,7 +7,7 @@ import math
 import shlex
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -16,11 +16,11 @@ from rich.markup import escape
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.files import write_whole
 from scalestop.fitting import LawFit, backtest, fit_law
+from scalestop.ladder.origin import with_origin
 from scalestop.ladder.plan import target_rung
 from scalestop.ladder.rates import check_rates, forecast_rate
 from scalestop.ladder.rung import Rung
 from scalestop.ladder.settings import TEXT_DATA, TINY_GPT, LadderSettings
-from scalestop.ladder.show import describe_recipe
 from scalestop.ladder.store import Ladder
 from scalestop.ladder.table import run_rows, write_table
 from scalestop.laws import ScalingLaw
@@ -124,7 +124,7 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     say += [f"below the fit, {human_flops(budget)}: {told_of(below[budget])}" for budget in sorted(below)]
     say += [
         f"saved: {law_path}, {table_path}, {folder / 'fit.png'}, {folder / 'forecast.json'}",
-        f"next: {train_command(settings, str(law_path))}",
+        next_step(law, train_command(settings, str(law_path))),
         str(make_plan(ladder.target_flops, law)),
     ]
     for line in say:
@@ -146,19 +146,12 @@ def told_of(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def with_origin(law: ScalingLaw, ladder: Ladder) -> ScalingLaw:
-    """Return the law with the text and the recipe of its runs in its notes: with others it would be another law.
-
-    Args:
-        law: The ladder's law.
-        ladder: The ladder.
-    """
-    settings = ladder.settings
-    notes = []
-    if text := ladder.text():
-        notes.append("Text: " + ", ".join(f"{name} {value}" for name, value in text.items() if value is not None) + ".")
-    notes.append(f"Recipe: {settings.model['class_path']}, context {settings.context}, {describe_recipe(settings)}.")
-    return replace(law, info=replace(law.info, notes=law.info.notes + tuple(notes)))
+def next_step(law: ScalingLaw, command: str) -> str:
+    """Return what to do with a ladder's law: train the target run, or mend the ladder where its law is broken."""
+    if not law.info.broken:
+        return f"next: {command}"
+    why = "; ".join(finding.message for finding in law.info.broken)
+    return f"next: more pilots, and not the target: {why} (num_sizes, spread, seeds and budgets make more)"
 
 
 def train_command(settings: LadderSettings, law_path: str) -> str:

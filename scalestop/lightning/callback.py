@@ -6,6 +6,7 @@ import math
 import uuid
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -71,7 +72,8 @@ class StoppingCallback(RunAdapter):
         self._sizing.recount(pl_module)  # other callbacks freeze in `setup`
         if self._state is None:
             size = self._sizing.num_params or (params.total if params is not None else None)
-            self._settled = self._aims.settle(size, params is None or params.embedding > 0)
+            aims = replace(self._aims, origin=_trainer.provenance(trainer))
+            self._settled = aims.settle(size, params is None or params.embedding > 0)
         cost = self._sizing.price(pl_module, self._settled.convention)
         if self._state is None:
             run = trainer.strategy.broadcast(uuid.uuid4().hex)

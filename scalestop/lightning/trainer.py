@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from scalestop.laws import Provenance
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopReason
 from scalestop.run.adapter.resume import STATE_KEY
@@ -177,6 +178,18 @@ def accumulation(trainer: Any) -> int:
     if not trainer.lightning_module.automatic_optimization:
         return 1
     return int(trainer.accumulate_grad_batches)
+
+
+def provenance(trainer: Any) -> Provenance | None:
+    """Return text and recipe of the run, as its datamodule and its module tell them; None if neither does.
+
+    Each may have an attribute `provenance`: a mapping of fields of `Provenance`, as `TextData` and `TinyGPT` have.
+    """
+    told: dict[str, Any] = {}
+    for source in (trainer.lightning_module, trainer.datamodule):
+        with suppress(Exception):  # somebody else's attribute of that name
+            told |= Provenance(**source.provenance).stated
+    return Provenance(**told) if told else None
 
 
 def conflicts(trainer: Any, plan: Plan) -> list[str]:

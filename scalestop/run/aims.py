@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from scalestop.laws import ScalingLaw
+from scalestop.laws import Provenance, ScalingLaw
 from scalestop.planning.budget import Budget
 from scalestop.planning.choice import AUTO, LawChoice, LawLike, resolve_law
 from scalestop.planning.plan import make_plan
@@ -32,6 +32,8 @@ class Aims:
     """Peak, MFU and price as the user gave them."""
     tokens_per_step: int | None = None
     """Tokens per optimizer step as the user gave them."""
+    origin: Provenance | None = None
+    """Text and recipe of the run, as far as they are known: the plan says where the law's runs had others."""
 
     def settle(self, num_params: int | None = None, is_text: bool = True) -> Aims:
         """Return the same aims with their law chosen.
@@ -69,4 +71,5 @@ class Aims:
             flops_per_token=flops_per_token,
             speed=speed or self.speed,
             job_budget=self.job_budget,
+            run=self.origin,
         )

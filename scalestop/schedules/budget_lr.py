@@ -70,6 +70,11 @@ def check_shares(warmup: float, decay: float, shape: str, floor: float) -> None:
         raise InputError(f"shape: one of {', '.join(get_args(Shape))}; got {shape!r}")
 
 
+def describe_shares(warmup: float, decay: float) -> str:
+    """Return in words how a rate rises and falls over a run; shares of it, between 0 and 1."""
+    return f"up over {100 * warmup:g} % of a run, down over its last {100 * decay:g} %"
+
+
 class BudgetLR(LRScheduler):
     """A learning rate that follows the run's progress to its nearest stop, whatever the batches look like.
 

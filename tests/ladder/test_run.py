@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from scalestop import RunRecord, fit_law, get_law
 from scalestop.errors import InputError
-from scalestop.ladder.finish import finish, valleys
+from scalestop.ladder.finish import finish, next_step, valleys
 from scalestop.ladder.forecast import expected_accuracy
 from scalestop.ladder.plan import plan_ladder, target_rung
 from scalestop.ladder.rates import check_rates, forecast_rate
@@ -21,6 +22,7 @@ from scalestop.ladder.show import Watcher
 from scalestop.ladder.store import DIVERGED, Ladder
 from scalestop.ladder.table import run_rows
 from scalestop.ladder.work import work
+from scalestop.laws.findings import Finding
 
 
 def ladder_of(folder, **changes):
@@ -260,6 +262,13 @@ def test_the_ladder_ends_in_a_law_a_picture_and_a_forecast(tmp_path):
     text, recipe = law.info.notes[-2:]
     assert "sha256" in text and "python-stdlib" in text
     assert recipe.startswith("Recipe: scalestop.lab.tiny_gpt.TinyGPT") and "learning rate 0.2 / width" in recipe
+    kept, shipped = law.info.provenance, get_law("stdlib-bytes").info.provenance
+    assert kept.text_hash == ladder.text()["sha256"] and kept.context == ladder.settings.context
+    own = ("tokenizer", "vocab_size", "model", "optimizer")
+    assert all(getattr(kept, name) == getattr(shipped, name) for name in own)
+    broken = replace(law, info=replace(law.info, findings=(Finding("E-at-bound", "warning", "E is at its bound"),)))
+    assert next_step(law, "train it") == "next: train it"
+    assert "not the target: E is at its bound" in next_step(broken, "train it")
 
 
 def test_runs_on_two_texts_make_no_ladder(tmp_path):

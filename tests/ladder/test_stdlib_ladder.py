@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 
 from scalestop import fit_law, get_law
+from scalestop.lab import TextData, TinyGPT
+from scalestop.ladder.origin import provenance
+from scalestop.ladder.plan import plan_ladder
+from scalestop.ladder.settings import LadderSettings
+from scalestop.ladder.store import Ladder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LAW = get_law("stdlib-bytes")
@@ -77,3 +82,14 @@ def test_the_script_prints_and_draws(script, tmp_path, monkeypatch, capsys):
         said.count("  inside\n") == 2 and said.count("15 of 15") == 3 and "OUTSIDE" not in said and "N counts" in said
     )
     assert (tmp_path / "ladder.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_law_holds_as_data_what_its_ladder_would_say_of_itself(tmp_path):
+    """Else a run by the very recipe would be told that it differs."""
+    ladder = Ladder.open(plan_ladder(LadderSettings(out=str(tmp_path), target="1e13 FLOPs", law="stdlib-bytes")))
+    kept, shipped = provenance(ladder).stated, LAW.info.provenance.stated
+    assert len(kept) == 6 and kept == {name: shipped[name] for name in kept}
+    text = TextData().provenance
+    assert set(text) | set(kept) == set(shipped)
+    assert text["tokenizer"] == shipped["tokenizer"] and text["vocab_size"] == shipped["vocab_size"]
+    assert TinyGPT().provenance.items() <= kept.items()

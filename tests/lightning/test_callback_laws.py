@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from toys import PER_BATCH, N, Toy, loader, stopping, train
+from toys import LAW, PER_BATCH, N, Toy, loader, stopping, train
 
 from scalestop import ComputeOptimalStopping, StopReason
 from scalestop.errors import InputError
+from scalestop.laws import Provenance
 
 
 class Pictures(Toy):
@@ -64,3 +67,26 @@ def test_auto_takes_the_law_of_the_budgets_scale():
     assert ComputeOptimalStopping("1e21 FLOPs").law.name == "besiroglu"
     assert ComputeOptimalStopping("1e12 FLOPs").law.name == "stdlib-bytes"
     assert ComputeOptimalStopping("1e12 FLOPs", "besiroglu").law.name == "besiroglu"
+
+
+def test_the_plan_says_where_text_and_recipe_are_not_those_of_the_law(tmp_path):
+    """What module and datamodule say of themselves; what is no provenance, or cannot be read, is nobody's business."""
+    fitted = Provenance(text_hash="a" * 64, tokenizer="bytes", context=16, optimizer="SGD")
+    law = replace(LAW, info=replace(LAW.info, provenance=fitted))
+
+    class Recipe(Toy):
+        provenance = {"optimizer": "AdamW", "context": 16}  # noqa: RUF012
+
+    class Riddle(Toy):
+        @property
+        def provenance(self):
+            raise RuntimeError("not built yet")
+
+    for module, lines in (
+        (Recipe(), ("optimizer: AdamW here, SGD behind the law",)),
+        (Riddle(), ()),
+        (Toy(), ()),
+    ):
+        callback = stopping(law=law, verbose=False)
+        train(callback, tmp_path, module)
+        assert callback.plan.differences == lines

@@ -215,6 +215,4 @@ class RunAdapter(Told):
             state.reprice(cost)
             params, step = self._sizing.params, state.watch.meter.optimizer_steps + 1
             trains = f" ({params.trainable:,} of {params.total:,})" if params is not None else ""
-            live.note_price(
-                f"other parameters train from step {step:,} on{trains}: a token costs {cost.model:,} FLOPs"
-            )
+            live.note_price(f"other parameters train from step {step:,} on{trains}: a token costs {cost.model:,} FLOPs")

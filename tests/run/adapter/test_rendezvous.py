@@ -16,9 +16,15 @@ def master():
     return tcp_store()
 
 
-def meet(master, nonce: str, world: int, coming: int, place: str = "end") -> list[bool]:
+@pytest.fixture(scope="module")
+def stores(master):
+    """A connection for each rank; opening one takes longer than what is tested."""
+    return [tcp_store(master) for _ in range(5)]
+
+
+def meet(stores, nonce: str, world: int, coming: int, place: str = "end") -> list[bool]:
     """Each rank on a connection of its own, all at once."""
-    ranks = [Rendezvous(nonce, tcp_store(master), world) for _ in range(coming)]
+    ranks = [Rendezvous(nonce, store, world) for store in stores[:coming]]
     with ThreadPoolExecutor(coming) as pool:
         found = list(pool.map(lambda rank: rank(place), ranks))
     for rank in ranks:
@@ -27,23 +33,23 @@ def meet(master, nonce: str, world: int, coming: int, place: str = "end") -> lis
 
 
 @pytest.mark.parametrize("world", [1, 2, 5])
-def test_all_that_come_meet_and_leave_nothing(master, monkeypatch, world):
+def test_all_that_come_meet_and_leave_nothing(master, stores, monkeypatch, world):
     monkeypatch.setattr(rendezvous, "PATIENCE", 60.0)
     before = master.num_keys()
-    assert meet(master, f"all {world}", world, world) == [True] * world
+    assert meet(stores, f"all {world}", world, world) == [True] * world
     assert master.num_keys() == before
 
 
-def test_whoever_waits_for_one_that_does_not_come_goes_on_and_so_does_the_late_one(master, monkeypatch):
+def test_whoever_waits_for_one_that_does_not_come_goes_on_and_so_does_the_late_one(stores, monkeypatch):
     monkeypatch.setattr(rendezvous, "PATIENCE", 0.05)
-    assert meet(master, "late", 3, 2) == [False, False]
-    assert meet(master, "late", 3, 1) == [False]  # the last one to come, though all three have been here by now
+    assert meet(stores, "late", 3, 2) == [False, False]
+    assert meet(stores, "late", 3, 1) == [False]  # the last one to come, though all three have been here by now
 
 
-def test_one_answer_for_all_however_close_the_race(master, monkeypatch):
+def test_one_answer_for_all_however_close_the_race(stores, monkeypatch):
     """A rank that gives up at the moment at which the last one comes: both go in, or neither."""
     monkeypatch.setattr(rendezvous, "PATIENCE", 0.001)
-    answers = [meet(master, f"race {i}", 3, 3) for i in range(40)]
+    answers = [meet(stores, f"race {i}", 3, 3) for i in range(40)]
     assert all(len(set(answer)) == 1 for answer in answers)
 
 
