@@ -109,7 +109,7 @@ def test_laws_list_and_show(capsys):
 
 def test_train_stops_where_its_plan_said(tmp_path):
     """From a shell, with all that is imported there; the others are forked."""
-    command = [sys.executable, "-m", "scalestop.cli", "train", "--budget", "2e9 FLOPs"]
+    command = [sys.executable, "-m", "scalestop.cli", "train", "--budget", "7e8 FLOPs"]
     result = subprocess.run(
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )

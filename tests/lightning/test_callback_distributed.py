@@ -150,7 +150,7 @@ def test_ranks_that_plan_differently_are_refused_on_every_rank(tmp_path):
     assert results["alike"][0]["usage"]["tokens"] >= 1000
 
 
-@pytest.mark.parametrize("batches", [(9, 6), (6, 9)])
+@pytest.mark.parametrize("batches", [pytest.param((9, 6), marks=pytest.mark.slow), (6, 9)])
 def test_data_that_runs_out_on_one_rank_first_ends_as_it_does_without_us(tmp_path, batches):
     """That rank is done; the other fails at once, as its gradients are waited for by nobody. Not at the time-out."""
     options = {"max_epochs": 1, "enable_checkpointing": False, "log_every_n_steps": 1000}

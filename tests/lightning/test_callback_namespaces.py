@@ -83,7 +83,7 @@ def test_trainer_of_either_namespace(tmp_path, namespace):
     assert again.usage.tokens == trainer.global_step * 64 > callback.usage.tokens
 
 
-@pytest.mark.parametrize("namespace", NAMESPACES)
+@pytest.mark.parametrize("namespace", [NAMESPACES[0], pytest.param(NAMESPACES[1], marks=pytest.mark.slow)])
 def test_lightning_cli_file(tmp_path, namespace):
     pytest.importorskip(namespace)
     (tmp_path / "toy_module.py").write_text(MODULE.format(namespace=namespace))
@@ -133,7 +133,11 @@ print(*(name for name in ("pytorch_lightning", "lightning") if sys.modules.get(n
 
 
 @pytest.mark.parametrize(
-    ("namespace", "absent"), [("pytorch_lightning", "lightning"), ("lightning.pytorch", "pytorch_lightning")]
+    ("namespace", "absent"),
+    [
+        ("lightning.pytorch", "pytorch_lightning"),
+        pytest.param("pytorch_lightning", "lightning", marks=pytest.mark.slow),
+    ],
 )
 def test_the_namespace_that_the_user_imports_is_enough(namespace, absent):
     """And no other is imported: it would take over its logger."""
