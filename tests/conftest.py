@@ -8,7 +8,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import warnings
 
+import hypothesis
 import pytest
+
+# on a busy machine an example may take any time, and no test asserts one
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

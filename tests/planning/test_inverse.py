@@ -19,7 +19,7 @@ def test_there_and_back(name, flops):
     assert flops_for_tokens(best.num_tokens, law) == pytest.approx(flops, rel=1e-9)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(unique=st.floats(1e8, 1e12), flops=st.floats(1e16, 1e24))
 def test_where_tokens_repeat(unique, flops):
     law = get_law("muennighoff").with_unique_tokens(unique)
