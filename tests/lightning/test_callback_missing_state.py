@@ -113,6 +113,19 @@ def test_a_job_budget_is_of_this_job_alone(tmp_path):
     assert callback.usage.tokens == 1280 + 640
 
 
+def test_counts_of_other_weights_do_not_go_on(tmp_path):
+    """A second fit of one callback goes on from its counts, unless a checkpoint without any takes the model's place."""
+    path, callback = before(tmp_path), run(10_000)
+    with pytest.warns(ScalestopWarning, match="max_steps"):
+        trainer = train(callback, tmp_path, data=loader(kind=ResumableLoader), max_steps=30)
+    trainer.fit_loop.epoch_loop.max_steps = 50
+    with pytest.warns(ScalestopWarning) as caught:
+        trainer.fit(trainer.toy, loader(kind=ResumableLoader), ckpt_path=path)
+    assert any("the checkpoint of step 20 holds no counts of this callback" in str(said.message) for said in caught)
+    assert callback.usage.tokens == 30 * 64
+    assert RunRecord.load(callback.record_path).exact is False
+
+
 @pytest.mark.parametrize(("given", "flops"), [({}, 1280 * 6 * N), ({"initial_flops": "5e6 FLOPs"}, 5_000_000)])
 @pytest.mark.parametrize("tokens", [1280, "1280 tokens"])
 def test_the_user_may_say_what_it_was(tmp_path, tokens, given, flops):

@@ -31,7 +31,7 @@ class Resume:
         self._restored: dict[str, Any] | None = None
         self.seen: Found | None = None
         """The checkpoint that the fit goes on from, before it is known whether it holds counts."""
-        self._is_new = True
+        self._is_new, self._has_counts = True, False
         self._owed: Found | None = None
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -47,7 +47,7 @@ class Resume:
         restored, self._restored = self._restored, None
         if restored is None:
             return []
-        self._is_new = False
+        self._is_new, self._has_counts = False, True
         return state.load_state_dict(restored)
 
     def settle(self, state: RunState, found: Found | None, batches_per_step: int) -> list[str]:
@@ -62,7 +62,11 @@ class Resume:
             InputError: If the user refuses a checkpoint without counts.
         """
         is_new, self._is_new = self._is_new, False
+        has_counts, self._has_counts = self._has_counts, False
         self.seen = None
+        if not is_new and found is not None and not has_counts:
+            state.begin_at(0, 0, 0)  # what was counted in this process trained other weights
+            is_new = True
         if not is_new:
             return []
         if self._earlier.tokens is not None:
