@@ -78,6 +78,20 @@ class SavesAlone(Callback):
             self.state = next(c for c in trainer.callbacks if hasattr(c, "watch")).state_dict()
 
 
+class Thaws(Callback):
+    """Frozen before the module is wrapped, and free from some step on."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def setup(self, trainer, module, stage):
+        module.embedding.requires_grad_(False)
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            module.embedding.requires_grad_(True)
+
+
 class Jump(torch.utils.data.Dataset):
     """Batches that are 64 times as large from the twentieth step on."""
 
@@ -124,6 +138,8 @@ def run(case: dict, folder: Path) -> dict:
     callbacks = [callback]
     if case.get("saves_alone"):
         callbacks.append(SavesAlone())
+    if "thaw" in case:
+        callbacks.append(Thaws(case["thaw"]))
     if case.get("logs_rank"):
         callbacks.append(LogsRank())
     trainer_options = dict(case.get("trainer", {}))

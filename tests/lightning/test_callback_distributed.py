@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from launching import launch, launch_nodes
-from toys import C_OPT, PER_BATCH, N, Recount, reference_stop, stopping, train
+from toys import C_OPT, PER_BATCH, WIDTH, WORDS, N, Recount, reference_stop, stopping, train
 
 
 def recounts(result: dict) -> list[Recount]:
@@ -55,6 +55,7 @@ def test_two_processes(tmp_path):
             "accumulated": case("ddp", "uneven", batches=10, trainer={"accumulate_grad_batches": 4, **quiet}),
             "manual": case("ddp", "uneven", manual=1, trainer=quiet),
             "alone": case("ddp", "uneven", saves_alone=True, patience=0.5),
+            "thawed": case("ddp", "uneven", thaw=5, trainer=quiet),
             # optimal at about 4,800 tokens; rank 1 alone would stop there
             "gated": {
                 **case("ddp", "plain", logs_rank=True, trainer={"log_every_n_steps": 1}),
@@ -68,6 +69,10 @@ def test_two_processes(tmp_path):
         },
     )
     check(results["uneven"], 2500)
+    both = [a + b for a, b in zip(*map(recounts, results["thawed"]), strict=True)]
+    frozen = 6 * N - 2 * WORDS * WIDTH
+    price = [(frozen if step < 5 else 6 * N) * batch.tokens for step, batch in enumerate(both)]
+    assert len(price) > 10 and all(result["usage"]["flops"] == sum(price) for result in results["thawed"])
     check(results["sampler"], 2500, per_epoch=6)
     check(results["accumulated"], 2500, every=4, per_epoch=5)  # each rank is given half of the ten
     check(results["manual"], 2500)
@@ -150,14 +155,16 @@ def test_ranks_that_plan_differently_are_refused_on_every_rank(tmp_path):
     assert results["alike"][0]["usage"]["tokens"] >= 1000
 
 
-@pytest.mark.parametrize("batches", [pytest.param((9, 6), marks=pytest.mark.slow), (6, 9)])
+@pytest.mark.parametrize(
+    "batches", [(6, 9), *(pytest.param(pair, marks=pytest.mark.slow) for pair in [(9, 6), (0, 3), (3, 0)])]
+)
 def test_data_that_runs_out_on_one_rank_first_ends_as_it_does_without_us(tmp_path, batches):
     """That rank is done; the other fails at once, as its gradients are waited for by nobody. Not at the time-out."""
     options = {"max_epochs": 1, "enable_checkpointing": False, "log_every_n_steps": 1000}
     stream = case("ddp", "stream", 10**6, batches=batches, trainer=options, may_fail=True)
     (results,) = launch(tmp_path, {"stream": stream}).values()
     short, long = results if batches[0] < batches[1] else results[::-1]
-    assert short["global_step"] == 6
+    assert short["global_step"] == min(batches)
     assert "timed out" not in long["error"].lower() and "timeout" not in long["error"].lower()
     assert "closed by peer" in long["error"] or "reset by peer" in long["error"]
     if batches[0] < batches[1]:
