@@ -25,7 +25,7 @@ class LossAccumulator:
     """Sums the losses of batch after batch; :meth:`read` alone waits for the device."""
 
     #: Losses kept before they are folded into sums: an append is cheaper than a kernel per step.
-    FOLD_EVERY = 64
+    FOLD_EVERY = 256
 
     __slots__ = ("_folded", "_pending", "_read")
 
@@ -45,14 +45,15 @@ class LossAccumulator:
             self._fold()
 
     def _fold(self) -> None:
-        groups: dict[torch.device, list[Tensor]] = {}
-        for loss in self._pending:
-            groups.setdefault(loss.device, []).append(loss.reshape(()).float())
-        self._pending = []
-        for device, losses in groups.items():
-            values = torch.stack(losses)
-            if device.type != "mps":  # which has no float64
-                values = values.double()
+        pending, self._pending = self._pending, []
+        try:
+            groups = [torch.stack(pending)] if pending else []
+        except RuntimeError:  # of several devices or shapes
+            groups = pending
+        for losses in groups:
+            device = losses.device
+            values = losses.flatten()
+            values = values.float() if device.type == "mps" else values.double()  # mps has no float64
             finite = torch.isfinite(values)
             kept = torch.where(finite, values, torch.zeros_like(values))
             sums = torch.stack([kept.sum(), (kept * kept).sum(), finite.sum().to(kept), (~finite).sum().to(kept)])

@@ -155,7 +155,7 @@ class StoppingCallback(RunAdapter):
         assert feed is not None and live is not None and trainable is not None
         if trainable.changed():
             self._price_anew(pl_module, batch)
-        feed.add_loss(_trainer.training_loss(trainer, outputs))
+        feed.add_loss(_trainer.training_loss(trainer, pl_module, outputs))
         due = feed.add_trained()
         if due is not None and (due or live.keeps_time or live.point_is_due):
             live.step(due)

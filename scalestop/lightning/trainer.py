@@ -172,20 +172,20 @@ def learning_rate(trainer: Any) -> float | None:
     return None
 
 
-def training_loss(trainer: Any, outputs: Any) -> torch.Tensor | None:
+def training_loss(trainer: Any, pl_module: Any, outputs: Any) -> torch.Tensor | None:
     """The batch's mean loss out of what `on_train_batch_end` is handed, on its device; None if there is none.
 
     Under automatic optimization Lightning hands out a detached copy, divided by the batches of an optimizer step.
     """
-    loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+    loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         return None
-    if hasattr(loss, "to_local"):  # a DTensor; a loss is the same on all ranks of its mesh
-        loss = loss.to_local()
-    if not trainer.lightning_module.automatic_optimization:
+    if type(loss) is not torch.Tensor and hasattr(loss, "to_local"):
+        loss = loss.to_local()  # of a DTensor, which is the same on all ranks of its mesh
+    if not pl_module.automatic_optimization:
         return loss.detach().clone()
-    batches = int(trainer.accumulate_grad_batches)
-    return loss.detach() if batches == 1 else loss.detach() * batches
+    batches = trainer.accumulate_grad_batches
+    return loss if batches == 1 else loss * batches
 
 
 def accumulation(trainer: Any) -> int:
