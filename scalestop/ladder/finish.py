@@ -7,7 +7,7 @@ import math
 import shlex
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.markup import escape
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.files import write_whole
 from scalestop.fitting import LawFit, backtest, fit_law
+from scalestop.ladder.curves import curves_of, describe_curves
 from scalestop.ladder.origin import with_origin
 from scalestop.ladder.plan import target_rung
 from scalestop.ladder.rates import check_rates, forecast_rate
@@ -100,7 +101,8 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     if tested is not None:
         console.print("[bold]backtest[/]: fitted on the cheap pilots, predicting the dear ones")
         console.print(str(tested), highlight=False, markup=False)
-    law = with_origin(fit.law, ladder)
+    curves = curves_of(ladder)
+    law = replace(with_origin(fit.law, ladder), curves=curves)
     law_path, table_path = law.save(folder / "law.json"), write_table(ladder)
     plot_fit(fit, folder / "fit.png")
     outcomes = [
@@ -120,6 +122,7 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     write_whole(folder / "forecast.json", json.dumps(data, indent=2) + "\n")
     say = [*map(str, valleys(ladder, fit)), *map(str, checks)]
     say += [*([str(far)] if far else []), describe_forecast(data)]
+    say += [describe_curves(curves)] if curves is not None else []
     say += [f"held out: {outcome}" for outcome in outcomes]
     say += [f"below the fit, {human_flops(budget)}: {told_of(below[budget])}" for budget in sorted(below)]
     say += [

@@ -79,7 +79,8 @@ class StoppingCallback(RunAdapter):
             run = trainer.strategy.broadcast(uuid.uuid4().hex)
             self._state = self._new_state(run, cost, Ranks(trainer), _trainer.world_size(trainer))
         counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
-        self._feed = BatchFeed(self._state.watch, self._state.steps, counter, _trainer.counts_here(trainer))
+        counts_here = _trainer.counts_here(trainer)
+        self._feed = BatchFeed(self._state.watch, self._state.steps, counter, counts_here, self._state.history.losses)
         nonce = trainer.strategy.broadcast(uuid.uuid4().hex)
         self._save_sums, self._meets = SaveSums(nonce), Rendezvous(nonce)
         self._take_up_state()
@@ -156,8 +157,9 @@ class StoppingCallback(RunAdapter):
         assert feed is not None and live is not None and trainable is not None
         if trainable.changed():
             self._price_anew(pl_module, batch)
+        feed.add_loss(_trainer.training_loss(trainer, pl_module, outputs))
         due = feed.add_trained()
-        if due or (due is not None and live.keeps_time):
+        if due is not None and (due or live.keeps_time or live.point_is_due):
             live.step(due)
 
     def on_validation_batch_end(

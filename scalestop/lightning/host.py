@@ -70,6 +70,10 @@ class TrainerHost:
         """Return the first param group's learning rate."""
         return _trainer.learning_rate(self._trainer)
 
+    def planned_rate(self, plan: Plan) -> Callable[[float], float] | None:
+        """Return that rate at each share of the planned run, as far as the schedules tell."""
+        return self.schedules.planned_rate(plan)
+
     def seed(self) -> int | None:
         """Return the seed given to `seed_everything`."""
         return _trainer.seed()

@@ -173,6 +173,22 @@ def learning_rate(trainer: Any) -> float | None:
     return None
 
 
+def training_loss(trainer: Any, pl_module: Any, outputs: Any) -> torch.Tensor | None:
+    """The batch's mean loss out of what `on_train_batch_end` is handed, on its device; None if there is none.
+
+    Under automatic optimization Lightning hands out a detached copy, divided by the batches of an optimizer step.
+    """
+    loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        return None
+    if type(loss) is not torch.Tensor and hasattr(loss, "to_local"):
+        loss = loss.to_local()  # of a DTensor, which is the same on all ranks of its mesh
+    if not pl_module.automatic_optimization:
+        return loss.detach().clone()
+    batches = trainer.accumulate_grad_batches
+    return loss if batches == 1 else loss * batches
+
+
 def accumulation(trainer: Any) -> int:
     """Batches per optimizer step under automatic optimization; 1 under manual."""
     if not trainer.lightning_module.automatic_optimization:

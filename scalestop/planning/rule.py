@@ -30,6 +30,12 @@ class StopReason(StrEnum):
     """The budget's wall time is over."""
     COST_LIMIT = "COST_LIMIT"
     """The budget's money is spent."""
+    OFF_COURSE = "OFF_COURSE"
+    """The run's own curve says that it will end above what the law expects of its N and D."""
+    DIVERGED = "DIVERGED"
+    """The loss is no number, or has jumped and does not come back."""
+    MARGINAL_RETURN = "MARGINAL_RETURN"
+    """The next unit of compute is better spent on a larger model from the start."""
 
 
 class Verdict(StrEnum):

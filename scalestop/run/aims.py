@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
+from scalestop.errors import InputError, shown
 from scalestop.laws import Provenance, ScalingLaw
 from scalestop.planning.budget import Budget
 from scalestop.planning.choice import AUTO, LawChoice, LawLike, resolve_law
@@ -12,6 +14,35 @@ from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopRule
 from scalestop.planning.speed import Speed
 from scalestop.run.gate import Gate
+
+OnTrouble = Literal["warn", "stop", "ignore"]
+StopWhen = Literal["marginal"]
+
+
+@dataclass(frozen=True)
+class Reactions:
+    """What a run does when its own curve says that it goes wrong, or is no longer worth its compute."""
+
+    on_forecast: OnTrouble = "warn"
+    """When the forecast's whole interval lies above what the law expects of this N and D, or the curve leaves the band
+    of the law's own runs: `warn`, `stop` (for the forecast alone), or `ignore`."""
+    on_nonfinite: OnTrouble = "warn"
+    """When losses are not finite, or jump and do not come back: `warn`, `stop`, or `ignore`."""
+    stop_when: StopWhen | None = None
+    """`marginal` ends the run where its next unit of compute is better spent on a larger model from the start."""
+
+    def __post_init__(self) -> None:
+        for name in ("on_forecast", "on_nonfinite"):
+            if getattr(self, name) not in get_args(OnTrouble):
+                wanted = ", ".join(map(repr, get_args(OnTrouble)))
+                raise InputError(f"{name}: one of {wanted}; got {shown(getattr(self, name))}")
+        if self.stop_when not in (None, *get_args(StopWhen)):
+            raise InputError(f"stop_when: 'marginal' or None; got {shown(self.stop_when)}")
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether anything here ends a run."""
+        return "stop" in (self.on_forecast, self.on_nonfinite) or self.stop_when is not None
 
 
 @dataclass(frozen=True)
@@ -34,6 +65,8 @@ class Aims:
     """Tokens per optimizer step as the user gave them."""
     origin: Provenance | None = None
     """Text and recipe of the run, as far as they are known: the plan says where the law's runs had others."""
+    reactions: Reactions = field(default_factory=Reactions)
+    """What is done when the run's own curve says that it goes wrong."""
 
     def settle(self, num_params: int | None = None, is_text: bool = True) -> Aims:
         """Return the same aims with their law chosen.

@@ -21,6 +21,9 @@ from scalestop.run.curve_point import CurvePoint, joined
 MOST_POINTS = 512
 """Points kept of training, and of validation, at most."""
 
+COLUMNS = ("step", "tokens", "flops", "loss", "spread", "count", "rate", "grad_norm", "nonfinite")
+"""Fields of a point, in the order in which it is built."""
+
 _FIRST_POINTS = 256
 _STRIDE = 16
 
@@ -60,7 +63,11 @@ class Curve:
     points: list[CurvePoint] = field(default_factory=list)
     """Training, oldest first."""
     validations: list[Validation] = field(default_factory=list)
-    """Validation, oldest first."""
+    """Validation, oldest first: the last one, and every so many before it."""
+    every: int = 1
+    """Which validations are kept: every second, fourth, ... of a long run."""
+    seen: int = 0
+    """Validations so far."""
 
     def __post_init__(self) -> None:
         if self.stride < 1 or self.stride & (self.stride - 1):
@@ -103,12 +110,19 @@ class Curve:
         self.points = list(grouped.values())
 
     def add_validation(self, step: int, tokens: int, metrics: Mapping[str, float]) -> None:
-        """Append a validation; of more than 512, every other is dropped, and never the last."""
-        if self.validations and step <= self.validations[-1].step:
-            self.validations = [one for one in self.validations if one.step < step]
+        """Append a validation, in the place of one at the same step; of more than 512, every other is dropped."""
+        last = self.validations[-1] if self.validations else None
+        again = last is not None and last.step >= step
+        if again or (last is not None and (self.seen - 1) % self.every):
+            self.validations.pop()  # in the second case it was there as the last one only
         self.validations.append(Validation(int(step), int(tokens), {k: float(v) for k, v in metrics.items()}))
+        self.seen += not again
         if len(self.validations) > MOST_POINTS:
-            self.validations = self.validations[-1::-2][::-1]
+            last = self.validations[-1]
+            self.validations = self.validations[::2]
+            self.every *= 2
+            if self.validations[-1] is not last:
+                self.validations.append(last)
 
     # ---- what others read
 
@@ -184,14 +198,18 @@ class Curve:
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain data: ints, floats, strings, lists, dicts and None."""
+        """Return plain data, one list for each column: as a checkpoint keeps it, and a record."""
+        names = sorted({name for one in self.validations for name in one.metrics})
         return {
             "stride": self.stride,
-            "points": [
-                [p.step, p.tokens, p.flops, p.loss, p.spread, p.count, p.rate, p.grad_norm, p.nonfinite]
-                for p in self.points
-            ],
-            "validations": [[one.step, one.tokens, dict(one.metrics)] for one in self.validations],
+            "training": {name: [getattr(point, name) for point in self.points] for name in COLUMNS},
+            "validation": {
+                "step": [one.step for one in self.validations],
+                "tokens": [one.tokens for one in self.validations],
+                "metrics": {name: [one.metrics.get(name) for one in self.validations] for name in names},
+                "every": self.every,
+                "seen": self.seen,
+            },
         }
 
     @classmethod
@@ -207,7 +225,7 @@ class Curve:
         """
         try:
             curve = cls(int(state["stride"]))
-            for row in state["points"]:
+            for row in zip(*(state["training"][name] for name in COLUMNS), strict=True):
                 step, tokens, flops, loss, spread, count, rate, norm, nonfinite = row
                 point = CurvePoint(
                     int(step),
@@ -222,12 +240,14 @@ class Curve:
                 )
                 if until_step is None or point.step <= until_step:
                     curve.points.append(point)
-            for step, tokens, metrics in state["validations"]:
+            kept = state["validation"]
+            curve.every, curve.seen = max(1, int(kept["every"])), int(kept["seen"])
+            for k, (step, tokens) in enumerate(zip(kept["step"], kept["tokens"], strict=True)):
                 if until_step is None or step <= until_step:
-                    curve.validations.append(
-                        Validation(int(step), int(tokens), {str(k): float(v) for k, v in metrics.items()})
-                    )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    found = {str(name): column[k] for name, column in kept["metrics"].items()}
+                    metrics = {name: float(value) for name, value in found.items() if value is not None}
+                    curve.validations.append(Validation(int(step), int(tokens), metrics))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise InputError(f"curve: cannot be read: {error!r}") from None
         return curve
 

@@ -9,6 +9,9 @@ from scalestop.run.steps import StepSensor
 from scalestop.run.watch import RunWatch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scalestop.accounting.losses import LossAccumulator
     from scalestop.accounting.tokens import TokenCount, TokenCounter
 
 
@@ -20,12 +23,20 @@ class BatchFeed:
         steps: Notices the optimizer steps between batches.
         counter: Counts a batch's tokens.
         counts_here: Whether this rank's batches count.
+        losses: Sums their losses; None to leave them.
     """
 
-    def __init__(self, watch: RunWatch, steps: StepSensor, counter: TokenCounter, counts_here: bool) -> None:
+    def __init__(
+        self,
+        watch: RunWatch,
+        steps: StepSensor,
+        counter: TokenCounter,
+        counts_here: bool,
+        losses: LossAccumulator | None = None,
+    ) -> None:
         self.counter = counter
         """Counts a batch's tokens."""
-        self._watch, self._steps, self._counts_here = watch, steps, counts_here
+        self._watch, self._steps, self._counts_here, self._losses = watch, steps, counts_here, losses
         self._batch: TokenCount | None = None
         self._open = False
         self._due: bool | None = None
@@ -48,6 +59,11 @@ class BatchFeed:
             return
         count, before = self.counter(batch), self._batch
         self._batch = count if before is None else before + count
+
+    def add_loss(self, loss: Tensor | None) -> None:
+        """Add the loss of the batch that was trained on, where it lives; None where nobody knows it."""
+        if loss is not None and self._counts_here and self._losses is not None:
+            self._losses.add(loss)
 
     def add_trained(self) -> bool | None:
         """Add the batch, which has been trained on, unless `catch_up` has.

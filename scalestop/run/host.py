@@ -31,6 +31,9 @@ class Host(Protocol):
     def learning_rate(self) -> float | None:
         """Return the first param group's learning rate; None if there is none."""
 
+    def planned_rate(self, plan: Plan) -> Callable[[float], float] | None:
+        """Return that rate at each share of the planned run, 0 to 1; None where no schedule tells it."""
+
     def seed(self) -> int | None:
         """Return the seed that the run was given; None if it was given none."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +11,11 @@ from typing import Any
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopReason
 from scalestop.run.earlier import Estimate
+from scalestop.run.final_loss import FinalLoss, LossNames
+from scalestop.run.follower import Follower
 from scalestop.run.host import Host
 from scalestop.run.metrics import delivered, run_metrics
+from scalestop.run.outlook import scored
 from scalestop.run.records import describe_end
 from scalestop.run.reporter import Reporter
 from scalestop.run.state import RunState
@@ -26,18 +29,20 @@ class LiveRun:
         state: The run.
         host: What trains it.
         reporter: Says what changes.
-        loss_names: Metrics that are the run's loss; the first of them that is logged counts.
+        names: What the losses are called.
     """
 
-    def __init__(self, state: RunState, host: Host, reporter: Reporter, loss_names: Sequence[str]) -> None:
+    def __init__(self, state: RunState, host: Host, reporter: Reporter, names: LossNames) -> None:
         self.plan: Plan = state.planner.plan()
         """What the run will do, as far as is known by now."""
         self.checkpoint_path: Path | str | None = None
         """Where the last checkpoint was saved."""
         self.peak_flops_per_second: float | None = None
         """Peak of one device; None if unknown."""
-        self._state, self._host, self._reporter, self._loss_names = state, host, reporter, loss_names
+        self._state, self._host, self._reporter, self._names = state, host, reporter, names
         self._watch, self._planner = state.watch, state.planner
+        self.follower = Follower(state, host, reporter, names)
+        """Keeps the curve, and looks ahead."""
         self._planner.checked = False
         self._gate = state.planner.aims.gate
         self._steps_before = self._watch.meter.optimizer_steps
@@ -71,6 +76,7 @@ class LiveRun:
         self.announced = True
         plan = self._planner.plan(self._planner.aims.tokens_per_step or tokens_per_step, self.plan.speed)
         plan = self.plan = replace(plan, warnings=(*plan.warnings, *self._host.notes(plan)))
+        self.follower.begin(plan)
         self._reporter.say(f"plan\n{plan}")
         for line in self._host.conflicts(plan):
             self._reporter.warn(line)
@@ -99,12 +105,20 @@ class LiveRun:
 
     # ---- after an optimizer step
 
+    @property
+    def point_is_due(self) -> bool:
+        """Whether the curve gets a point after the optimizer step that was just taken."""
+        return self._state.history.curve.is_due(self._watch.meter.optimizer_steps)
+
     def step(self, due: bool) -> None:
         """Look if it is time, set the schedules' clocks, and log and save what there is to keep.
 
         Args:
             due: Whether a limit could have been met, or there is something to log.
         """
+        if self.point_is_due and (ended := self.follower.step(self.plan)) is not None:
+            self._watch.end(ended)
+            due = True
         if due:
             self.look()
         if self.keeps_time:
@@ -137,8 +151,7 @@ class LiveRun:
         self._host.tell_time(self.plan, self._watch.estimate)
 
     def note_validation(self) -> None:
-        """Note the loss of a validation, and look at the gate's metrics."""
-        loss, _ = self._loss()
+        """Keep a validation's metrics, and look at the gate's."""
         self._gate.require(self._host.metrics())
         self._validations += 1
         if not self._watch.meet(f"validation {self._validations}"):
@@ -146,8 +159,7 @@ class LiveRun:
         usage = self._watch.sync()
         if self._gate.conditions or self._watch.meter.count_validation:
             self._watch.look_at_next_step()
-        if loss is not None and usage.tokens_non_padding:
-            self._state.note_loss(usage.tokens_non_padding, loss)
+        self.follower.validated(usage.tokens_non_padding)
 
     def _waiting_for(self) -> str | None:
         """Return the gate's unmet conditions; ranks may have logged different values, and all follow the first."""
@@ -194,6 +206,7 @@ class LiveRun:
             values |= delivered(self.plan, window, usage, self._planner.num_devices, peak, job)
             if (goodput := self._watch.goodput) is not None:
                 values["goodput"] = goodput
+            values |= self.follower.metrics
             self._host.log(values)
         except Exception as error:  # a logger is somebody else's code
             if (trouble := repr(error)) not in self._log_troubles:
@@ -233,6 +246,7 @@ class LiveRun:
             self._watch.sync()
         else:
             self._watch.look(self.plan, self._waiting_for())
+        self.follower.finish()
         self._watch.pause()
         if self._stop_saved_at not in (None, self._watch.meter.optimizer_steps):
             self._save_stop()  # min_steps or the like held the stop back
@@ -240,11 +254,11 @@ class LiveRun:
 
     def close(self) -> None:
         """Say how the run ended, and keep its record."""
-        loss, name = self._loss()
-        usage, decision = self._watch.usage, self._watch.decision
+        loss, usage, decision = self.follower.final_loss(), self._watch.usage, self._watch.decision
         law, late = self._planner.aims.settled_law, self._watch.late_by
-        self._reporter.say(describe_end(self.plan, law, usage, decision, loss, late))
-        self._record(decision, loss, name)
+        also = scored(self._state.history, loss.loss, self.share)
+        self._reporter.say(describe_end(self.plan, law, usage, decision, loss.loss, late, also))
+        self._record(decision, loss)
 
     def break_off(self, what: str, add_up: Callable[[], object] | None) -> None:
         """Keep what a run has used that was broken off; whatever goes wrong here is not told.
@@ -261,26 +275,25 @@ class LiveRun:
             with suppress(Exception):
                 if not self.save("preempted"):
                     add_up()
-        loss: float | None = None
-        name: str | None = None
+        loss = FinalLoss(None, None)
         with suppress(Exception):  # after an error on a device no metric can be read
-            loss, name = seen(self._host.metrics(), self._loss_names)
+            loss = self.follower.final_loss(tells=False)
         with suppress(Exception):
             decision = StopDecision(False, StopReason.NOT_STOPPED, f"the run was ended by {what}")
-            self._record(decision, loss, name, broken_off=True)
+            self._record(decision, loss, broken_off=True)
 
-    def _loss(self) -> tuple[float | None, str | None]:
-        try:
-            return seen(self._host.metrics(), self._loss_names)
-        except Exception as error:  # a metric is somebody else's code
-            self._reporter.warn(f"the loss could not be read: {type(error).__name__}: {error}")
-            return None, None
+    @property
+    def share(self) -> float | None:
+        """How much of the planned run was run; None if no end was planned."""
+        stop = self.plan.stop_tokens
+        return self._watch.usage.tokens_non_padding / stop if stop else None
 
-    def _record(self, decision: StopDecision, loss: float | None, name: str | None, broken_off: bool = False) -> None:
+    def _record(self, decision: StopDecision, loss: FinalLoss, broken_off: bool = False) -> None:
         if self.is_idle:
             return  # nothing happened in this fit; the record of what did stands, its loss included
         seed, rate = self._host.seed(), self._host.learning_rate()
-        record = self._state.record(self.plan, decision, loss, name, seed=seed, final_rate=rate, broken_off=broken_off)
+        of = self.plan, decision, loss, self._names
+        record = self._state.record(*of, seed=seed, final_rate=rate, broken_off=broken_off)
         self._reporter.record(record)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -295,11 +308,3 @@ class LiveRun:
     def _save_stop(self) -> None:
         self._stop_saved_at = self._watch.meter.optimizer_steps
         self.save("stop")
-
-
-def seen(metrics: Mapping[str, Any], names: Sequence[str]) -> tuple[float | None, str | None]:
-    """Return the first of the named metrics that was logged and can be read, and its name."""
-    for name in names:
-        if name in metrics:
-            return float(metrics[name]), name
-    return None, None

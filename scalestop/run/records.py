@@ -25,9 +25,9 @@ from scalestop.run.stopping import StopDecision
 if TYPE_CHECKING:
     from scalestop.accounting.params import ParamCount
 
-SCHEMA = "scalestop.record/2"
-_READ = ("scalestop.record/1", SCHEMA)
-"""Formats that are read. The first one does not say whether its counts are exact."""
+SCHEMA = "scalestop.record/3"
+_READ = ("scalestop.record/1", "scalestop.record/2", SCHEMA)
+"""Formats that are read. The first does not say whether its counts are exact, the second keeps validations alone."""
 FILE_NAME = "scalestop.json"
 DECAYED_SHARE = 0.1
 """A learning rate at or below this share of its peak counts as decayed to its end."""
@@ -56,6 +56,8 @@ class RunRecord:
     """Which parameters N means: `total` or `body`."""
     loss_name: str | None = None
     """Metric that `loss` is."""
+    loss_error: float | None = None
+    """Standard error of `loss`, nats per token, where it is a mean over training; None for a validation."""
     message: str = ""
     """The stop's reason in words."""
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -65,7 +67,12 @@ class RunRecord:
     usage: Mapping[str, Any] = field(default_factory=dict)
     """Every counter of `Usage`."""
     curve: tuple[tuple[int, float], ...] = ()
-    """Loss against tokens within the run: (num_tokens, loss) pairs."""
+    """Validation loss against tokens within the run: (num_tokens, loss) pairs."""
+    points: Mapping[str, Any] = field(default_factory=dict)
+    """The whole curve by columns: training loss in windows with its spread, rate, counts, and every validation; see
+    `run.curve.Curve.state_dict`. Empty in records from before it was kept."""
+    foretold: tuple[Mapping[str, float], ...] = ()
+    """What was forecast of `loss` on the way: share of the run seen, loss, and the 90 % interval's low and high."""
     run: str = ""
     """Identity of the run; survives resumes."""
     seed: int | None = None
@@ -161,7 +168,12 @@ class RunRecord:
         for name in ("num_params", "num_tokens", "flops"):
             if isinstance(values[name], bool) or not isinstance(values[name], int):
                 raise InputError(f"{where}: {name}: expected a whole number; got {shown(values[name])}")
-        for name in ("loss", "lr_final_share", "overshoot"):
+        if not isinstance(values.get("points", {}), Mapping):
+            raise InputError(f"{where}: points: expected columns by name; got {shown(values['points'])}")
+        if not isinstance(values.get("foretold", ()), list | tuple):
+            raise InputError(f"{where}: foretold: expected a list; got {shown(values['foretold'])}")
+        values["foretold"] = tuple(values.get("foretold", ()))
+        for name in ("loss", "loss_error", "lr_final_share", "overshoot"):
             try:
                 values[name] = None if values.get(name) is None else float(values[name])
             except (TypeError, ValueError, OverflowError):
@@ -187,6 +199,7 @@ def describe_end(
     decision: StopDecision,
     loss: float | None,
     late_by: int | None = None,
+    also: Sequence[str] = (),
 ) -> str:
     """Return a run's closing line: reason, numbers, loss against prediction.
 
@@ -197,6 +210,7 @@ def describe_end(
         decision: The stop; one with `NOT_STOPPED` says that something else ended the run.
         loss: Final loss, nats per token.
         late_by: Steps by which the stop may have come late; None if it is on the exact step.
+        also: What else there is to say, such as how forecasts came out.
     """
     predicted = None
     if law is not None and law.has_loss and usage.tokens_non_padding:
@@ -220,7 +234,7 @@ def describe_end(
         parts.append(f"{decision.overshoot:.2%} past the limit")
     if late_by:
         parts.append(f"up to {late_by:,} steps late, as a step took over twice the tokens of any before it")
-    parts.append(f"{usage.optimizer_steps:,} steps")
+    parts += [*also, f"{usage.optimizer_steps:,} steps"]
     return "; ".join(parts)
 
 
@@ -232,7 +246,10 @@ def build_record(
     decision: StopDecision,
     loss: float | None,
     loss_name: str | None,
+    loss_error: float | None = None,
     curve: Sequence[tuple[int, float]] = (),
+    points: Mapping[str, Any] | None = None,
+    foretold: Sequence[Mapping[str, float]] = (),
     run: str = "",
     seed: int | None = None,
     lr_final_share: float | None = None,
@@ -253,6 +270,7 @@ def build_record(
         flops=usage.flops,
         loss=loss,
         loss_name=loss_name,
+        loss_error=loss_error,
         stop_reason=str(decision.reason),
         message=decision.message + diverged,
         law=plan.law,
@@ -261,6 +279,8 @@ def build_record(
         plan=plan_summary(plan),
         usage=asdict(usage),
         curve=tuple(curve),
+        points=points or {},
+        foretold=tuple(foretold),
         run=run,
         seed=seed,
         lr_final_share=lr_final_share,

@@ -6,23 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scalestop.errors import InputError
+from scalestop.run.curve import Curve, Validation
+from scalestop.run.history import History
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the state that is written. Version 0, of the first release, bears no number."""
 
 _INSTEAD = (
     "take another checkpoint, or train on from this one as a new run: give the callback another name= and the tokens "
     "so far as initial_tokens="
 )
-_NUMBER, _COUNT = (int, float), int
+_NUMBER = (int, float)
 _SHAPE: dict[str, Any] = {
     "meter": Mapping,
     "exact": bool,
     "inexact_because": str,
     "run": str,
-    "curve": (list, tuple),
-    "curve_stride": _COUNT,
-    "curve_seen": _COUNT,
+    "history": Mapping,
     "peak_lr": _NUMBER,
     "measured_flops_per_second": (*_NUMBER, type(None)),
     "fingerprint": Mapping,
@@ -31,15 +31,28 @@ _SHAPE: dict[str, Any] = {
 
 def _from_0(state: dict[str, Any]) -> dict[str, Any]:
     """Version 1 says why counts are inexact, thins its curve, and knows laws by what they answer."""
-    curve, fingerprint = state.get("curve"), state.get("fingerprint")
-    seen = len(curve) if isinstance(curve, list | tuple) else 0
-    found = {"inexact_because": "", "curve_stride": 1, "curve_seen": seen, **state}
+    fingerprint = state.get("fingerprint")
+    found = {"inexact_because": "", **state}
     if isinstance(fingerprint, Mapping):
         found["fingerprint"] = {name: value for name, value in fingerprint.items() if name != "law"}
     return found
 
 
-_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_0,)
+def _from_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 keeps the whole curve; before, there were losses of validations alone, at steps that nobody noted."""
+    if "curve" not in state:
+        return state
+    try:
+        pairs = [(int(tokens), float(loss)) for tokens, loss in state["curve"]]
+        every, seen = int(state.get("curve_stride", 1)), int(state.get("curve_seen", len(pairs)))
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"checkpoint: curve in the callback's state holds no pairs of numbers; {_INSTEAD}") from None
+    curve = Curve(validations=[Validation(0, tokens, {"val_loss": loss}) for tokens, loss in pairs])
+    curve.every, curve.seen = max(1, every), seen
+    return {**state, "history": History(curve=curve).state_dict()}
+
+
+_UPGRADES: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_0, _from_1)
 """From version i to i + 1."""
 
 
@@ -71,10 +84,6 @@ def read_state(state: Any, where: str = "checkpoint") -> dict[str, Any]:
     for name, kind in _SHAPE.items():
         value = found[name]
         sound = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-        if not sound or (kind is _COUNT and value < (name == "curve_stride")):
+        if not sound:
             raise InputError(f"{where}: {name} in the callback's state cannot be {value!r}; {_INSTEAD}")
-    try:
-        found["curve"] = [(int(tokens), float(loss)) for tokens, loss in found["curve"]]
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{where}: curve in the callback's state holds no pairs of numbers; {_INSTEAD}") from None
     return {**found, "schema": SCHEMA}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from scalestop.accounting.meter import Meter, Usage
 from scalestop.errors import InputError
 from scalestop.planning.planned import Plan
+from scalestop.run.final_loss import FinalLoss, LossNames
+from scalestop.run.history import History
 from scalestop.run.planner import RunPlanner
 from scalestop.run.records import RunRecord, build_record, law_fingerprint
 from scalestop.run.saved import SCHEMA, read_state
@@ -27,13 +29,11 @@ SumAtSave = Callable[[str, list[int]], list[int] | None]
 _ALONE = "the checkpoint was saved by one rank alone: its counts since the last reduction are estimates"
 _APART = "the ranks' data ran out at different steps: counts are those of the last reduction"
 _BROKEN_OFF = "the run was broken off, and each rank's count since the last reduction was taken to be the first one's"
-_CURVE_POINTS = 512
-"""Most points of a curve that are kept; a longer one is thinned to every second, fourth, ... validation."""
 
 
 @dataclass
 class RunState:
-    """A run's identity and its loss curve, and the parts that know the rest of what it keeps."""
+    """A run's identity and its curve, and the parts that know the rest of what it keeps."""
 
     run: str
     """Identity of the run, the same on every rank; survives resumes."""
@@ -47,12 +47,10 @@ class RunState:
     """Keeps the measured speed."""
     steps: StepSensor = field(default_factory=StepSensor)
     """Keeps the peak of the learning rate."""
-    curve: list[tuple[int, float]] = field(default_factory=list)
-    """Validation loss against tokens; the last validation and every `_stride`-th before it."""
+    history: History = field(default_factory=History)
+    """The run's curve, and what watches it."""
     inexact_because: str = ""
     """Why the counts are not exact over the run's whole life; empty if they are."""
-    _stride: int = 1
-    _validations: int = 0
     _saved: tuple[int, dict[str, Any]] | None = None
 
     def reprice(self, cost: FlopsPerToken) -> None:
@@ -76,19 +74,6 @@ class RunState:
         self.watch.begin_job()
         self.inexact_because = inexact_because
 
-    def note_loss(self, tokens: int, loss: float) -> None:
-        """Add a validation to the curve."""
-        if self.curve and (self._validations - 1) % self._stride:
-            self.curve.pop()  # it was there as the last one only
-        self.curve.append((tokens, loss))
-        self._validations += 1
-        if len(self.curve) > _CURVE_POINTS:
-            last = self.curve[-1]
-            self.curve = self.curve[::2]
-            self._stride *= 2
-            if self.curve[-1] != last:
-                self.curve.append(last)
-
     def state_dict(self, sum_at_save: SumAtSave) -> dict[str, Any]:
         """Return the run as it is now, counts global over ranks: plain data, so that weights_only loading takes it.
 
@@ -106,9 +91,7 @@ class RunState:
             "exact": not why,
             "inexact_because": why,
             "run": self.run,
-            "curve": [[tokens, loss] for tokens, loss in self.curve],
-            "curve_stride": self._stride,
-            "curve_seen": self._validations,
+            "history": self.history.state_dict(),
             "peak_lr": self.steps.peak_rate,
             "measured_flops_per_second": self.planner.measured,
             "fingerprint": self._fingerprint(),
@@ -123,15 +106,11 @@ class RunState:
         state = read_state(state)
         try:
             self.watch.meter.load_state_dict(state["meter"])
+            self.history.load_state_dict(state["history"], self.watch.meter.optimizer_steps)
         except InputError as error:
             raise InputError(f"checkpoint: the callback's state is damaged: {error}; take another checkpoint") from None
         self.run, self.steps.peak_rate = state["run"], state["peak_lr"]
         self.planner.measured = state["measured_flops_per_second"]
-        self.curve, self._stride, self._validations = [], 1, 0
-        for tokens, loss in state["curve"]:
-            self.note_loss(tokens, loss)
-        if state["curve_stride"] > 1:
-            self._stride, self._validations = state["curve_stride"], state["curve_seen"]
         lines = []
         self.inexact_because = state["inexact_because"]
         if not state["exact"]:
@@ -184,8 +163,8 @@ class RunState:
         self,
         plan: Plan,
         decision: StopDecision,
-        loss: float | None,
-        loss_name: str | None,
+        loss: FinalLoss,
+        names: LossNames,
         *,
         seed: int | None,
         final_rate: float | None,
@@ -196,8 +175,8 @@ class RunState:
         Args:
             plan: The plan.
             decision: What ended the run.
-            loss: Final loss, nats per token.
-            loss_name: Metric that it is.
+            loss: Final loss, and what it is.
+            names: Tells which validation metric is the loss.
             seed: Seed of the run; None if it was given none.
             final_rate: The learning rate at the end.
             broken_off: Whether the run was broken off, so that the ranks' counts may not have been added up.
@@ -211,9 +190,12 @@ class RunState:
             params=self.sizing.params,
             usage=usage,
             decision=decision,
-            loss=loss,
-            loss_name=loss_name,
-            curve=self.curve,
+            loss=loss.loss,
+            loss_name=loss.name,
+            loss_error=loss.error,
+            curve=names.validations(self.history.curve),
+            points=self.history.curve.state_dict(),
+            foretold=[asdict(one) for one in self.history.foretold],
             run=self.run,
             seed=seed,
             late_by=self.watch.late_by,

@@ -68,6 +68,7 @@ class RunWatch:
         self._busy = self._longest = 0.0
         self._begin = self._tick = self._step_began = self._batch_began = clock()
         self._look_now, self._runs = True, False
+        self._ended: StopDecision | None = None
         self._look_at_step, self._look_at_tokens, self._look_at_time = _NEVER, _NEVER, math.inf
         self._looked = Usage()
         self._pace = Usage()
@@ -142,6 +143,14 @@ class RunWatch:
         """Ask for a look after the coming optimizer step, because something other than the counts has changed."""
         self._look_now = True
 
+    def end(self, decision: StopDecision) -> None:
+        """End the run for a reason that no count knows; from the next look on that is the decision, if no limit is met.
+
+        Args:
+            decision: The same on every rank.
+        """
+        self._ended = decision
+
     def sync(self) -> Usage:
         """Bring the counts up to date over all ranks; every rank must call it at the same moment."""
         self.read_masks()
@@ -191,6 +200,8 @@ class RunWatch:
         job = self.job_usage
         # on steps that were taken: of one that is only expected, the rule still takes the first
         self.decision = decide(plan, usage, job_usage=job, largest_step=largest, waiting_for=waiting_for)
+        if self._ended is not None and not self.decision.stop:
+            self.decision = self._ended
         if largest.tokens == 0 and plan.tokens_per_step:
             tokens = plan.tokens_per_step
             largest = Usage(tokens=tokens, tokens_non_padding=tokens, flops=tokens * plan.flops_per_token)

@@ -11,6 +11,7 @@ from scalestop.run.gate import Gate
 from scalestop.run.metrics import progress
 from scalestop.schedules.budget_lr import begin_branch
 from scalestop.schedules.horizons import Scheduled, budget_schedules, decay_note, horizon_conflicts
+from scalestop.schedules.planned_rate import planned_rate
 from scalestop.schedules.undecayed import UndecayedPenalty
 
 
@@ -51,6 +52,10 @@ class RunSchedules:
     def begin_branch(self, plan: Plan, usage: Usage) -> bool:
         """Let each decay begin where the checkpoint stands; see `budget_lr.begin_branch`."""
         return begin_branch(self._budget_schedules, progress(plan.limits, usage))
+
+    def planned_rate(self, plan: Plan) -> Callable[[float], float] | None:
+        """Return the rate at each share of the planned run; see `planned_rate`."""
+        return planned_rate(self._scheduled, plan)
 
     def notes(self, plan: Plan) -> list[str]:
         """Return what the plan should say of the rate at its stop."""

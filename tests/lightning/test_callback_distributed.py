@@ -11,7 +11,14 @@ def recounts(result: dict) -> list[Recount]:
     return [Recount(**batch) for batch in result["batches"]]
 
 
-def check(results: list[dict], limit: int, every: int = 1, per_epoch: int = 10**9, copies: bool = False) -> Recount:
+def check(
+    results: list[dict],
+    limit: int,
+    every: int = 1,
+    per_epoch: int = 10**9,
+    copies: bool = False,
+    by_hand: bool = False,
+) -> Recount:
     """Hold each rank's counts and stop against a recount of both ranks' batches; return the sum.
 
     Args:
@@ -19,6 +26,7 @@ def check(results: list[dict], limit: int, every: int = 1, per_epoch: int = 10**
         limit: Budget in tokens that are no padding.
         every: Batches a step.
         per_epoch: Batches an epoch, whose last window may be short.
+        by_hand: Whether the training step hands out no loss.
         copies: Whether the ranks are tensor-parallel copies that saw the same batches.
     """
     first, second = (recounts(result) for result in results)
@@ -36,6 +44,10 @@ def check(results: list[dict], limit: int, every: int = 1, per_epoch: int = 10**
         assert result["num_params"] == N  # however it is sharded
         assert result["reason"] == "TOKEN_LIMIT"
         assert result["usage"] == results[0]["usage"]
+        assert result["curve"] == results[0]["curve"]
+        counted = sum(count for _, _, count in result["curve"])
+        # by hand nothing is handed out, and the first rank's logged loss stands for both
+        assert counted == len(both) * (1 if copies or by_hand else 2)
     return total
 
 
@@ -75,7 +87,7 @@ def test_two_processes(tmp_path):
     assert len(price) > 10 and all(result["usage"]["flops"] == sum(price) for result in results["thawed"])
     check(results["sampler"], 2500, per_epoch=6)
     check(results["accumulated"], 2500, every=4, per_epoch=5)  # each rank is given half of the ten
-    check(results["manual"], 2500)
+    check(results["manual"], 2500, by_hand=True)
     assert results["manual"][0]["global_step"] == 2 * results["manual"][0]["usage"]["optimizer_steps"]
     check(results["alone"], 2500)
     check(results["sharded"], 2500)

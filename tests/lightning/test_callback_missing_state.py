@@ -223,7 +223,7 @@ def damaged(folder, **changes):
 
 def test_a_state_of_a_later_release_is_refused_before_training(tmp_path):
     toy = Toy()
-    with pytest.raises(InputError, match="has schema 99, this scalestop reads up to 1; update scalestop, or take"):
+    with pytest.raises(InputError, match="has schema 99, this scalestop reads up to 2; update scalestop, or take"):
         resume(run(), tmp_path, damaged(tmp_path, schema=99), toy)
     assert toy.seen.tokens == 0
 

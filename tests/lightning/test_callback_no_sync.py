@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
-from toys import LENGTH, WORDS, ManualToy, Rows, Toy, padded, stopping, train
+from toys import LENGTH, WORDS, ManualToy, Rows, Toy, loader, padded, stopping, train
 
 from scalestop import ComputeOptimalStopping
+from scalestop.accounting.losses import LossAccumulator
 from scalestop.accounting.tokens import TokenAccumulator, TokenCount
 
 STEPS = 200
@@ -95,6 +96,30 @@ def test_no_device_to_host_reads_on_ordinary_steps(tmp_path, monkeypatch, module
     assert all(not found for found in callback.reads.values()), callback.reads
     # after the first step, to hold the plan against it, and at the end
     assert sorted(set(read_at)) == [1, STEPS]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_loss_is_read_where_a_point_is_due_and_nowhere_else(tmp_path, monkeypatch, accumulate):
+    read_at = []
+
+    def peek(self):
+        read_at.append(callback.watch.meter.optimizer_steps)
+        return plain_peek(self)
+
+    plain_peek = LossAccumulator.peek
+    monkeypatch.setattr(LossAccumulator, "peek", peek)
+    steps = 2_060
+    callback = Watched(
+        f"{steps * accumulate * 64} tokens", stopping().law, oversized="ignore", tolerance=0.0, save_checkpoint=False
+    )
+    options = {"accumulate_grad_batches": accumulate, "log_every_n_steps": 10**6, "enable_checkpointing": False}
+    train(callback, tmp_path, Toy(), loader(4 * 300), **options)
+    stride = callback.curve.stride
+    assert stride == 8 and callback.watch.meter.optimizer_steps == steps
+    assert read_at == [*range(stride, steps, stride), steps]
+    assert [point.count for point in callback.curve.points] == [8 * accumulate] * 257 + [4 * accumulate]
+    # the first batch of all is counted before a step is taken
+    assert {step for step, found in callback.reads.items() if found} <= {*read_at, 0}
 
 
 def test_the_detector_detects():

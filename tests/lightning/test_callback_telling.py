@@ -141,7 +141,8 @@ def test_record_of_a_run_that_diverged_is_json_and_says_so(tmp_path, capsys):
             return loss * float("nan") if self.global_step >= 15 else loss
 
     callback = stopping(f"{30 * PER_STEP} tokens", oversized="ignore")
-    train(callback, tmp_path, Diverges(), data=loader(40), validation=loader(8), val_check_interval=10)
+    with pytest.warns(ScalestopWarning, match="no training loss has been finite since step 15, by step 17"):
+        train(callback, tmp_path, Diverges(), data=loader(40), validation=loader(8), val_check_interval=10)
     data = strict_json(callback.record_path.read_text())
     assert (data["loss"], data["loss_name"], data["stop_reason"]) == ("NaN", "val_loss", "TOKEN_LIMIT")
     assert data["message"].endswith("; val_loss was nan")
@@ -150,7 +151,7 @@ def test_record_of_a_run_that_diverged_is_json_and_says_so(tmp_path, capsys):
     assert early == 10 * PER_STEP and 0 < before < 4
     assert [tokens for tokens, _ in lost] == [20 * PER_STEP, 30 * PER_STEP]
     assert all(math.isnan(loss) for loss in (record.loss, *(loss for _, loss in lost)))
-    assert "; loss nan: the run diverged; 30 steps" in capsys.readouterr().out
+    assert "; loss nan: the run diverged; losses that were not finite: 15; 30 steps" in capsys.readouterr().out
     with pytest.raises(InputError, match="loss: must be positive and finite; got 'NaN'"):
         fit_law(callback.record_path)
 

@@ -59,6 +59,39 @@ def test_curve_survives_json_and_a_resume_from_earlier():
         curve.add(CurvePoint(20, 160, 20, 2.0))
 
 
+@pytest.mark.parametrize("validations", [1, 2, 511, 512, 513, 514, 1025, 5000, 100_000])
+def test_validations_are_thinned_evenly_and_the_first_and_last_are_kept(validations):
+    curve = Curve()
+    for i in range(validations):
+        curve.add_validation(i, 64 * i, {"val_loss": float(i)})
+    kept = [one.step for one in curve.validations]
+    assert len(kept) <= MOST_POINTS and kept[0] == 0 and kept[-1] == validations - 1
+    stride = 1 if len(kept) < 3 else kept[1] - kept[0]
+    inner = [*range(0, validations, stride)]
+    assert kept == inner + ([validations - 1] if inner[-1] != validations - 1 else [])
+    assert stride & (stride - 1) == 0 and validations / stride <= 512 < max(513, 4 * validations / stride)
+
+
+def test_thinned_validations_go_on_after_a_resume_as_if_unbroken():
+    whole, first = Curve(), Curve()
+    for i in range(3000):
+        whole.add_validation(i, i, {"val_loss": float(i)})
+        if i < 1234:
+            first.add_validation(i, i, {"val_loss": float(i)})
+    second = Curve.from_state(first.state_dict())
+    assert second == first
+    for i in range(1234, 3000):
+        second.add_validation(i, i, {"val_loss": float(i)})
+    assert second == whole
+
+
+def test_two_validations_at_one_step_are_one():
+    curve = Curve()
+    for loss in (3.0, 2.0):
+        curve.add_validation(8, 64, {"val_loss": loss})
+    assert curve.validations == [(8, 64, {"val_loss": 2.0})] and curve.seen == 1
+
+
 def test_path_is_what_was_and_what_is_planned():
     planned = RatePath.of_shape(wsd, 1e6, 1_000)
     curve = Curve(8)

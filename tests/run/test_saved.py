@@ -23,7 +23,7 @@ def first_release() -> dict:
 def test_what_is_written_is_read_as_it_is():
     state = trained("a").state_dict(alone)
     assert state["schema"] == SCHEMA
-    assert read_state(state) == {**state, "curve": [(128, 2.5)]}
+    assert read_state(state) == state
 
 
 def test_the_state_of_the_first_release_is_read():
@@ -35,13 +35,24 @@ def test_the_state_of_the_first_release_is_read():
     usage = state.watch.usage
     assert (usage.tokens, usage.flops, usage.optimizer_steps, usage.samples) == (768, 768 * 6 * 272, 12, 48)
     assert (usage.validation_tokens, state.steps.peak_rate, state.inexact_because) == (256, 0.01, "")
-    assert [tokens for tokens, _ in state.curve] == [320, 640] and state.run == before["run"]
+    assert [one.tokens for one in state.history.curve.validations] == [320, 640] and state.run == before["run"]
+
+
+def test_the_curve_of_version_1_is_taken_over():
+    state = {**trained("a").state_dict(alone), "schema": 1, "curve": [[64, 3.0], [128, 2.5]]}
+    del state["history"]
+    again = state_of("b")
+    assert again.load_state_dict({**state, "curve_stride": 2, "curve_seen": 5}) == []
+    curve = again.history.curve
+    assert [(one.tokens, one.metrics) for one in curve.validations] == [
+        (64, {"val_loss": 3.0}),
+        (128, {"val_loss": 2.5}),
+    ]
+    assert (curve.every, curve.seen) == (2, 5) and not curve.points
 
 
 @pytest.mark.parametrize("of", ["now", "first release"])
-@pytest.mark.parametrize(
-    "name", ["meter", "exact", "run", "curve", "peak_lr", "measured_flops_per_second", "fingerprint"]
-)
+@pytest.mark.parametrize("name", ["meter", "exact", "run", "peak_lr", "measured_flops_per_second", "fingerprint"])
 def test_a_missing_part_is_named(of, name):
     state = trained("a").state_dict(alone) if of == "now" else first_release()
     del state[name]
@@ -61,11 +72,11 @@ def test_a_missing_part_is_named(of, name):
         ({"exact": 1}, "exact in the callback's state cannot be 1"),
         ({"peak_lr": "x"}, "peak_lr in the callback's state cannot be 'x'"),
         ({"peak_lr": True}, "peak_lr in the callback's state cannot be True"),
-        ({"curve": 5}, "curve in the callback's state cannot be 5"),
-        ({"curve": [[1]]}, "curve in the callback's state holds no pairs of numbers"),
-        ({"curve": [[float("inf"), 2.0]]}, "curve in the callback's state holds no pairs of numbers"),
-        ({"curve_stride": 0}, "curve_stride in the callback's state cannot be 0"),
-        ({"curve_seen": -1}, "curve_seen in the callback's state cannot be -1"),
+        ({"history": 5}, "history in the callback's state cannot be 5"),
+        ({"history": {}}, "the callback's state is damaged: history: cannot be read: KeyError.*; take another"),
+        ({"schema": 1, "curve": 5}, "curve in the callback's state holds no pairs of numbers; take another"),
+        ({"schema": 1, "curve": [[1]]}, "curve in the callback's state holds no pairs of numbers"),
+        ({"schema": 1, "curve": [[float("inf"), 2.0]]}, "curve in the callback's state holds no pairs of numbers"),
         ({"meter": {}}, "the callback's state is damaged: meter state: missing .*; take another checkpoint"),
     ],
 )

@@ -12,6 +12,7 @@ from run_states import alone, state_of, trained
 
 from scalestop.accounting.tokens import TokenCount
 from scalestop.planning.rule import StopReason
+from scalestop.run.final_loss import FinalLoss, LossNames
 from scalestop.run.state import RunState
 from scalestop.run.stopping import StopDecision
 
@@ -22,7 +23,8 @@ def test_another_process_goes_on_as_the_same_run():
     file.seek(0)
     again = state_of("b")
     assert again.load_state_dict(torch.load(file, weights_only=True)) == []
-    assert (again.run, again.curve, again.steps.peak_rate, again.planner.measured) == ("a", [(128, 2.5)], 0.01, 1e12)
+    assert (again.run, again.steps.peak_rate, again.planner.measured) == ("a", 0.01, 1e12)
+    assert again.history.curve.validations == [(2, 128, {"val_loss": 2.5})]
     assert (again.watch.usage.tokens, again.watch.usage.optimizer_steps) == (192, 3)
     assert again.state_dict(alone) == trained("a").state_dict(alone)
 
@@ -49,33 +51,6 @@ def test_counts_that_one_rank_estimated_are_said_to_be():
     ]
 
 
-@pytest.mark.parametrize("validations", [1, 2, 511, 512, 513, 514, 1025, 5000, 100_000])
-def test_a_curve_is_thinned_evenly_and_keeps_its_first_and_last_point(validations):
-    state = state_of("a")
-    for i in range(validations):
-        state.note_loss(64 * i, float(i))
-    kept = [tokens // 64 for tokens, _ in state.curve]
-    assert len(kept) <= 512 and kept[0] == 0 and kept[-1] == validations - 1
-    stride = 1 if len(kept) < 3 else kept[1] - kept[0]
-    inner = [*range(0, validations, stride)]
-    assert kept == inner + ([validations - 1] if inner[-1] != validations - 1 else [])
-    assert stride & (stride - 1) == 0 and validations / stride <= 512 < max(513, 4 * validations / stride)
-
-
-def test_a_thinned_curve_goes_on_after_a_resume_as_if_unbroken():
-    whole, first = state_of("a"), state_of("a")
-    for i in range(3000):
-        whole.note_loss(i + 1, float(i))
-    for i in range(1234):
-        first.note_loss(i + 1, float(i))
-    second = state_of("b")
-    second.load_state_dict(first.state_dict(alone))
-    assert second.curve == first.curve
-    for i in range(1234, 3000):
-        second.note_loss(i + 1, float(i))
-    assert second.state_dict(alone)["curve"] == whole.state_dict(alone)["curve"]
-
-
 # ---- counts of a run that is broken off
 
 
@@ -96,7 +71,7 @@ def on_two_ranks(run: str = "a") -> RunState:
 def recorded(state: RunState, **options):
     plan = state.planner.plan(64)
     decision = StopDecision(False, StopReason.NOT_STOPPED, "broken")
-    return state.record(plan, decision, None, None, seed=None, final_rate=None, **options)
+    return state.record(plan, decision, FinalLoss(None, None), LossNames(), seed=None, final_rate=None, **options)
 
 
 def test_one_rank_alone_estimates_the_others_and_says_so():

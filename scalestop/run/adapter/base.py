@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from scalestop.accounting.flops import FlopsPerToken, check_flops_spec
+from scalestop.accounting.losses import LossAccumulator
 from scalestop.accounting.meter import Meter, Reduce
 from scalestop.accounting.samples import NOTE, count_samples
 from scalestop.accounting.sizing import Sizing
@@ -21,10 +22,12 @@ from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopRule, Unde
 from scalestop.planning.speed import Speed, parse_flops_per_second
 from scalestop.run.adapter.resume import STATE_KEY, Resume
 from scalestop.run.adapter.told import Told
-from scalestop.run.aims import Aims
+from scalestop.run.aims import Aims, OnTrouble, Reactions, StopWhen
 from scalestop.run.earlier import Earlier, OnMissing
 from scalestop.run.feed import BatchFeed
+from scalestop.run.final_loss import LossNames
 from scalestop.run.gate import Gate
+from scalestop.run.history import History
 from scalestop.run.live import LiveRun
 from scalestop.run.planner import RunPlanner
 from scalestop.run.reporter import Reporter
@@ -63,7 +66,12 @@ class RunAdapter(Told):
         records: Finished runs: a record file, a `.jsonl`, a folder or a glob. Where they tell, the plan says what an
             undecayed learning rate will cost; see `undecayed_penalty`.
         anneal: Bring `BudgetLR` down from where the checkpoint stands; `decay_to` sets it.
-        loss_metric: Logged metric that is the run's loss; `val_loss`, `train_loss` or `loss` if None.
+        loss_metric: Logged metric that is the run's loss; if None, one whose name says validation and loss, else the
+            mean training loss of the run's last fiftieth.
+        on_forecast: When the run's own curve foretells an end above what its law expects, by whole intervals, or leaves
+            the band of the law's own runs: `warn`, `stop` (for the forecast alone), or `ignore`.
+        on_nonfinite: When losses are not finite, or jump and do not come back: `warn`, `stop`, or `ignore`.
+        stop_when: `marginal` ends the run where its next unit of compute is better spent on a larger model.
         name: Tells several of these callbacks in one Trainer apart.
         save_checkpoint: Whether to save a checkpoint at the stop; None saves unless checkpointing is disabled.
         record: Whether to write the `RunRecord`; None leaves it out where a run keeps nothing: without a logger,
@@ -108,6 +116,9 @@ class RunAdapter(Told):
         records: RecordsLike | None = None,
         anneal: bool = False,
         loss_metric: str | None = None,
+        on_forecast: OnTrouble = "warn",
+        on_nonfinite: OnTrouble = "warn",
+        stop_when: StopWhen | None = None,
         name: str | None = None,
         save_checkpoint: bool | None = None,
         record: bool | None = None,
@@ -131,6 +142,7 @@ class RunAdapter(Told):
             gate=Gate.parse(until),
             speed=Speed(parse_flops_per_second(peak_flops_per_second), mfu, usd_per_device_hour=usd_per_device_hour),
             tokens_per_step=tokens_per_step,
+            reactions=Reactions(on_forecast, on_nonfinite, stop_when),
         )
         self._penalty = None if records is None else undecayed_penalty(read_records(records))
         self.budget, self.rule = self._aims.budget, self._aims.rule
@@ -138,7 +150,7 @@ class RunAdapter(Told):
         self._new_sizing = partial(Sizing, num_params, flops_per_token, active_experts, count_tokens)
         self._count_tokens = count_tokens
         self._count_validation = count_validation
-        self._loss_names = (loss_metric,) if loss_metric else ("val_loss", "train_loss", "loss")
+        self._loss_names = LossNames(loss_metric)
         self._earlier = Earlier.parse(on_missing_state, initial_tokens, initial_flops)
         self._record = record
         self._reporter = Reporter(name, verbose, record is not False)
@@ -172,7 +184,7 @@ class RunAdapter(Told):
         )
         watch = RunWatch(meter, TokenAccumulator(), self._clock, ranks)
         planner = RunPlanner(self._settled, self._sizing.size(self._settled.convention), cost.model, world_size)
-        return RunState(run, self.name, self._sizing, watch, planner)
+        return RunState(run, self.name, self._sizing, watch, planner, history=History(LossAccumulator()))
 
     def _take_first(self, module: Any, batch: Any, batches_per_step: int, ask: Reduce) -> None:
         """Count the first batch, and complete the plan with it.

@@ -10,6 +10,7 @@ from scalestop.accounting.params import ParamCount
 from scalestop.accounting.sizing import Sizing
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopReason
+from scalestop.run.curve import Curve
 from scalestop.run.live import LiveRun
 from scalestop.run.reporter import Reporter
 from scalestop.run.state import RunState
@@ -61,6 +62,11 @@ class Told:
     def cost(self) -> FlopsPerToken | None:
         """What a token costs, and how that was found; None before `fit`."""
         return self._sizing.cost
+
+    @property
+    def curve(self) -> Curve | None:
+        """The run's curve so far: training loss in windows, rate, counts, validations; None before `fit`."""
+        return self._state.history.curve if self._state is not None else None
 
     @property
     def record_path(self) -> Path | None:
