@@ -71,7 +71,7 @@ def test_tokens_per_step_can_be_given(tmp_path, capsys):
     assert "TOKEN_LIMIT after step 32" in capsys.readouterr().out.split("the first step")[0]
 
 
-@pytest.mark.filterwarnings("ignore:.*the training loss has jumped")  # and it has, where one loader ends before the other
+@pytest.mark.filterwarnings("ignore:.*the training loss has jumped")  # where one ends before the other
 @pytest.mark.parametrize("mode", ["min_size", "max_size", "max_size_cycle"])
 def test_several_loaders_at_once(tmp_path, mode):
     data = CombinedLoader({"a": loader(40), "b": loader(64, batch_size=2, ragged=True)}, mode)
