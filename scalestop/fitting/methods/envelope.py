@@ -9,16 +9,22 @@ import numpy as np
 from scalestop.errors import InputError
 from scalestop.fitting.methods.frontier import power_law
 from scalestop.fitting.methods.isoflop import NAMES
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals, in_chunks
+from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals, in_chunks
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.solve.resample import bootstrap_counts, leave_one_out
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import PowerLawAllocation
+from scalestop.laws.findings import warnings_of
 
 NUM_BUDGETS = 1500
 """Log-spaced computes at which the runs are compared, as in the paper."""
 
 _ELEMENTS = 5_000_000
+_SCHEDULE = (
+    "Losses along a run are measured before its learning rate has come down, and lie above those of a run that ends "
+    "there: the envelope favours sizes whose schedule happened to fit. Prefer 'isoflop' or 'parametric' on final "
+    "losses."
+)
 
 
 @dataclass(frozen=True)
@@ -79,22 +85,10 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
     enclosed = np.isfinite(best[0])
     fitted = estimate[0] * flops[enclosed] ** estimate[1]
     lowest = losses.min(axis=0)[enclosed]
-    findings = [
-        Finding(
-            "envelope-schedule",
-            "warning",
-            "Losses along a run are measured before its learning rate has come down, and lie above those of a run "
-            "that ends there: the envelope favours sizes whose schedule happened to fit. Prefer 'isoflop' or "
-            "'parametric' on final losses.",
-        )
-    ]
+    found = {"envelope-schedule": _SCHEDULE}
     if not usable.all():
-        findings.append(
-            Finding(
-                "envelope-lost",
-                "warning",
-                f"{1 - usable.mean():.0%} of the bootstrap samples enclosed no minimum and were left out.",
-            )
+        found["envelope-lost"] = (
+            f"{1 - usable.mean():.0%} of the bootstrap samples enclosed no minimum and were left out."
         )
     return MethodFit(
         law_class=PowerLawAllocation,
@@ -108,7 +102,7 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
         residuals=Residuals(
             best[0][enclosed], flops[enclosed] / (6 * best[0][enclosed]), lowest, lowest, ("",) * int(enclosed.sum())
         ),
-        findings=tuple(findings),
+        findings=warnings_of(found),
         notes=(f"{int(enclosed.sum())} of {NUM_BUDGETS} computes enclose a minimum.",),
         left_out=tuple(names),
         detail=Envelope(flops, params, losses, best[0]),
