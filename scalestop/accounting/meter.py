@@ -39,7 +39,7 @@ class Usage:
         return Usage(**{name: getattr(self, name) - getattr(start, name) for name in self.__dataclass_fields__})
 
 
-_SUMMED = (
+_COUNTS = (
     "tokens",
     "tokens_non_padding",
     "tokens_in_loss",
@@ -47,8 +47,8 @@ _SUMMED = (
     "validation_tokens",
     "flops",
     "validation_flops",
-    "nanoseconds",
 )
+_SUMMED = (*_COUNTS, "nanoseconds")
 """The counters that ranks add up; optimizer steps are the same on each."""
 
 _LIMB = 40
@@ -231,16 +231,10 @@ class Meter:
             self._fold(self.pending)
         totals = self._totals
         return Usage(
-            tokens=totals["tokens"],
-            tokens_non_padding=totals["tokens_non_padding"],
-            tokens_in_loss=totals["tokens_in_loss"],
-            flops=totals["flops"],
+            **{name: totals[name] for name in _COUNTS},
             optimizer_steps=self.optimizer_steps,
-            samples=totals["samples"],
             seconds=totals["wall_nanoseconds"] / 1e9,
             device_seconds=totals["nanoseconds"] / 1e9,
-            validation_tokens=totals["validation_tokens"],
-            validation_flops=totals["validation_flops"],
         )
 
     @property

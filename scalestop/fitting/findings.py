@@ -122,9 +122,9 @@ def fit_findings(
         names: Constants.
         draws: Refits of constants without priors, shape (M, p).
         log_ratio: log(measured / predicted) of each run.
-        leverage: How far each run moves the fit.
-        outliers: Runs far off the law.
-        seed_noise: What repeats differ by.
+        leverage: As `leverage_of` gives it.
+        outliers: As `outliers_of` gives them.
+        seed_noise: As `seed_noise_of` gives it.
         drifts: Whether the method allows for a drift with compute itself, and its intervals carry it.
     """
     found = _undetermined(table, names, draws)
@@ -142,13 +142,12 @@ def fit_findings(
         found["leverage"] = f"{len(heavy)} single runs carry much of the fit: {shown}. Repeat them, or add runs nearby."
     slope, bend = (0.0, 0.0) if drifts else _trend(np.log(table.flops), log_ratio)
     if max(abs(slope), abs(bend)) > 4:
-        if abs(slope) >= abs(bend):
-            way = f"drift with compute (t = {slope:+.1f}): dear runs come out {'higher' if slope > 0 else 'lower'}"
-        else:
-            way = (
-                f"bend with compute (t = {bend:+.1f}): cheap and dear runs come out {'higher' if bend > 0 else 'lower'}"
-            )
-        found["trend"] = f"Residuals {way} than the law, so the form misses something, and extrapolation will too."
+        way = ("drift", slope, "dear") if abs(slope) >= abs(bend) else ("bend", bend, "cheap and dear")
+        end = f"{way[2]} runs come out {'higher' if way[1] > 0 else 'lower'}"
+        found["trend"] = (
+            f"Residuals {way[0]} with compute (t = {way[1]:+.1f}): {end} than the law, so the form misses something, "
+            f"and extrapolation will too."
+        )
     if seed_noise is not None and seed_noise.num_repeats >= 5 and seed_noise.residual_sd > 3 * seed_noise.log_sd:
         found["misfit"] = (
             f"Repeats differ by {seed_noise.log_sd:.2%} of the loss but the runs miss the law by "

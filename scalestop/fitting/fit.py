@@ -18,7 +18,7 @@ from scalestop.fitting.law_fit import LawFit, exponent
 from scalestop.fitting.methods.envelope import fit_envelope
 from scalestop.fitting.methods.isoflop import fit_isoflop
 from scalestop.fitting.methods.kaplan import fit_kaplan
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit
+from scalestop.fitting.methods.method import FitOptions, MethodFit
 from scalestop.fitting.methods.parametric import fit_parametric
 from scalestop.fitting.methods.repeated import fit_repeated
 from scalestop.fitting.methods.valley import fit_valley
@@ -28,7 +28,7 @@ from scalestop.fitting.tables.columns import Columns
 from scalestop.fitting.tables.read import read_runs
 from scalestop.fitting.tables.sweep import BestOf, best_rows, parse_best_of
 from scalestop.fitting.tables.table import RunTable, describe_bad_rows
-from scalestop.laws import LawInfo, ValidRange
+from scalestop.laws import Finding, LawInfo, ValidRange
 from scalestop.laws.base import NCounts
 from scalestop.units import human_count
 

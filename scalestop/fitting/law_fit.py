@@ -70,12 +70,7 @@ class LawFit:
     """Draws, jackknife refits, and what only this method has."""
 
     def optimum(self, flops: float, level: float | None = None) -> OptimumIntervals:
-        """Return N_opt, D_opt and the loss there, with intervals.
-
-        Args:
-            flops: C in FLOPs.
-            level: Share of the distribution inside the intervals; the fit's own if None.
-        """
+        """Return N_opt, D_opt and the loss there for C in FLOPs, with intervals at a level; the fit's own if None."""
         level = self._level(level)
         best = self.law.optimal(flops)
         n, d = float(best.num_params), float(best.num_tokens)

@@ -14,6 +14,7 @@ import numpy as np
 from scalestop.errors import InputError, shown
 from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain
 from scalestop.laws.checks import check_irreducible_loss, positive, positive_array
+from scalestop.laws.parametric import TwoExponents
 
 LEAST_COUPLING = -2.0
 """g lies above this, where u + v + g·sqrt(u·v) = (sqrt(u) - sqrt(v))^2 would vanish."""
@@ -48,19 +49,9 @@ def balance(alpha: Floats, beta: Floats, g: Floats) -> Floats:
 
 
 def coupled_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta: Floats, g: Floats = 0.0) -> Optimum:
-    """Minimise the coupled loss where 6·N·D = C, in closed form.
+    """Minimise the coupled loss where 6·N·D = C, in FLOPs, in closed form. All arguments broadcast.
 
-    Args:
-        flops: C in FLOPs.
-        A: Coefficient of the size term.
-        B: Coefficient of the data term.
-        alpha: Exponent of the size term.
-        beta: Exponent of the data term.
-        g: Coupling of the two terms.
-
-    Returns:
-        N_opt, which grows as C^(beta/(alpha+beta)) whatever g and gamma, and D_opt = C/(6·N_opt). All arguments
-        broadcast.
+    N_opt grows as C^(beta/(alpha+beta)) whatever g and gamma, and D_opt = C/(6·N_opt).
     """
     log_nd = np.log(np.asarray(flops) / 6)
     log_ratio = np.log(A) - np.log(B) - 2 * np.log(balance(alpha, beta, g))
@@ -69,7 +60,7 @@ def coupled_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta: Fl
 
 
 @dataclass(frozen=True)
-class CoupledLaw(ScalingLaw):
+class CoupledLaw(TwoExponents, ScalingLaw):
     """L(N, D) = E + (u + v + g·sqrt(u·v))^gamma,  u = A/N^alpha,  v = B/D^beta.
 
     The parametric law of Hoffmann et al. 2022, section 3.3, is its case g = 0, gamma = 1. The optimum stays closed
@@ -119,13 +110,3 @@ class CoupledLaw(ScalingLaw):
         return plain(
             coupled_loss(num_params, num_tokens, self.E, self.A, self.B, self.alpha, self.beta, self.g, self.gamma)
         )
-
-    @property
-    def a(self) -> float:
-        """Allocation exponent of parameters: N_opt grows as C^a."""
-        return self.beta / (self.alpha + self.beta)
-
-    @property
-    def b(self) -> float:
-        """Allocation exponent of tokens: D_opt grows as C^b."""
-        return self.alpha / (self.alpha + self.beta)

@@ -19,18 +19,10 @@ def parametric_loss(
 
 
 def parametric_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta: Floats) -> Optimum:
-    """Minimise A/N^alpha + B/D^beta where 6·N·D = C, in closed form (Hoffmann et al. 2022, eq. 4).
+    """Minimise A/N^alpha + B/D^beta where 6·N·D = C, in FLOPs, in closed form (Hoffmann et al. 2022, eq. 4).
 
-    Args:
-        flops: C in FLOPs.
-        A: Coefficient of the size term.
-        B: Coefficient of the data term.
-        alpha: Exponent of the size term.
-        beta: Exponent of the data term.
-
-    Returns:
-        N_opt = G·(C/6)^(beta/(alpha+beta)) and D_opt = (C/6)^(alpha/(alpha+beta)) / G, with
-        G = (alpha·A / (beta·B))^(1/(alpha+beta)). All arguments broadcast.
+    N_opt = G·(C/6)^(beta/(alpha+beta)) and D_opt = (C/6)^(alpha/(alpha+beta)) / G, with
+    G = (alpha·A / (beta·B))^(1/(alpha+beta)). All arguments broadcast.
     """
     total = np.asarray(alpha) + beta
     log_g = np.log(np.asarray(alpha) * A / (np.asarray(beta) * B)) / total
@@ -38,8 +30,25 @@ def parametric_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta:
     return Optimum(np.exp(log_g + beta / total * log_nd), np.exp(alpha / total * log_nd - log_g))
 
 
+class TwoExponents:
+    """What the exponents of the two terms say of the allocation."""
+
+    alpha: float
+    beta: float
+
+    @property
+    def a(self) -> float:
+        """Allocation exponent of parameters: N_opt grows as C^a."""
+        return self.beta / (self.alpha + self.beta)
+
+    @property
+    def b(self) -> float:
+        """Allocation exponent of tokens: D_opt grows as C^b."""
+        return self.alpha / (self.alpha + self.beta)
+
+
 @dataclass(frozen=True)
-class ParametricLaw(ScalingLaw):
+class ParametricLaw(TwoExponents, ScalingLaw):
     """L(N, D) = E + A/N^alpha + B/D^beta.
 
     Hoffmann et al. 2022 (arXiv 2203.15556), section 3.3. The optimum is closed form: N_opt grows as C^a with
@@ -80,13 +89,3 @@ class ParametricLaw(ScalingLaw):
         num_params = positive_array("num_params", num_params)
         num_tokens = positive_array("num_tokens", num_tokens)
         return plain(parametric_loss(num_params, num_tokens, self.E, self.A, self.B, self.alpha, self.beta))
-
-    @property
-    def a(self) -> float:
-        """Allocation exponent of parameters: N_opt grows as C^a."""
-        return self.beta / (self.alpha + self.beta)
-
-    @property
-    def b(self) -> float:
-        """Allocation exponent of tokens: D_opt grows as C^b."""
-        return self.alpha / (self.alpha + self.beta)

@@ -17,12 +17,8 @@ from scalestop.laws.parametric import parametric_loss, parametric_optimum
 def effective_amount(amount: Floats, unique: Floats, half_life: Floats) -> Floats:
     """Return what `amount` is worth when only `unique` of it is new: U + U·R*·(1 - exp(-R/R*)), R = amount/U - 1.
 
-    Muennighoff et al. 2023, eq. 5 (data) and eq. 6 (parameters). Below one repetition nothing is lost.
-
-    Args:
-        amount: Tokens processed, or parameters.
-        unique: Tokens (or parameters) of them that are new, U.
-        half_life: R*, the repetitions after which the value of another one has fallen to 1/e.
+    Muennighoff et al. 2023, eq. 5 (tokens) and eq. 6 (parameters). Below one repetition nothing is lost; R*, the
+    `half_life`, are the repetitions after which the value of another one has fallen to 1/e.
     """
     repeats = np.maximum(np.asarray(amount) / unique - 1, 0)
     return np.minimum(amount, unique) + unique * half_life * -np.expm1(-repeats / half_life)

@@ -129,7 +129,8 @@ def test_the_fit_against_the_chinchilla_package(
     model.fit(parallel=False, simulation=False)
     seconds = time.perf_counter() - begin
     constants = np.array([[float(model.params[name]) for name in ("E", "A", "B", "alpha", "beta")]])
-    value = SurfaceProblem(**runs).value(constants)[0]
+    problem = SurfaceProblem(**runs)
+    value = problem.evaluate(problem.to_free(constants), np.ones(len(problem.loss)), problem.delta)[0][0]
     print(
         f"\nchinchilla package 0.2.0, its README's grid with log-Huber: {seconds:.1f} s, "
         f"f/f* - 1 = {value / BEST - 1:+.1e}: {seconds / fit_seconds:,.0f}x the fit's time"

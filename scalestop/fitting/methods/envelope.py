@@ -11,7 +11,7 @@ from scalestop.fitting.methods.frontier import power_law
 from scalestop.fitting.methods.isoflop import NAMES
 from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals, in_chunks
 from scalestop.fitting.solve.newton import Array
-from scalestop.fitting.solve.resample import bootstrap_counts, leave_one_out
+from scalestop.fitting.solve.resample import bootstrap_counts, leave_out
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import PowerLawAllocation
 from scalestop.laws.findings import warnings_of
@@ -45,11 +45,8 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
     """Find the size with the lowest loss at each compute, and fit N_opt = k_N·C^a through them.
 
     A compute counts only where a smaller and a larger size than the best were both still to be compared: at the ends,
-    the best of what happened to be there is no minimum.
-
-    Args:
-        table: Runs with a `curve` of (tokens, loss), or several rows per run.
-        options: Only the bootstrap's apply.
+    the best of what happened to be there is no minimum. The runs need a `curve` of (tokens, loss), or several rows
+    each; of the options only the bootstrap's apply.
 
     Raises:
         InputError: If there are no curves of at least three sizes, or they enclose no minimum.
@@ -81,7 +78,7 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
     usable = np.isfinite(draws).all(axis=1)
     if options.bootstrap and usable.sum() < 20:
         raise InputError("records: too few runs for a bootstrap of the envelope; add runs, or use method='parametric'")
-    jackknife = in_chunks(refit, leave_one_out(runs), None, chunk)
+    jackknife = in_chunks(refit, leave_out(runs, runs), None, chunk)
     enclosed = np.isfinite(best[0])
     fitted = estimate[0] * flops[enclosed] ** estimate[1]
     lowest = losses.min(axis=0)[enclosed]

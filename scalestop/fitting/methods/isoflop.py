@@ -82,12 +82,8 @@ class _Budgets:
         Reweighted least squares scatter too little, as a parabola runs closest to the runs at the ends of its window,
         which decide most: `draw_deficit` says by how much. And where the minima lie further off their power laws than
         such draws do, each budget is off by something of its own (a random effect): its variance is the excess, known
-        from few budgets, so it is drawn from Student's t.
-
-        Args:
-            draws: Minima of reweighted runs, shape (M, 3·groups).
-            estimate: Those of the runs, shape (1, 3·groups).
-            seed: Seed of what is drawn besides.
+        from few budgets, so it is drawn from Student's t. The estimate has shape (1, 3·groups), the draws
+        (M, 3·groups).
         """
         deficits = [draw_deficit(group, self.table) for group in self.groups]
         spread = (draws - estimate) / np.concatenate(deficits)
@@ -125,11 +121,7 @@ def fit_isoflop(table: RunTable, options: FitOptions) -> MethodFit:
 
     The intervals come from reweighting whole runs, each by an exponential variate (the Bayesian bootstrap, Rubin 1981):
     a run read at several budgets is one run at all of them, and no budget ever runs out of sizes, as it would were
-    runs drawn. `_Budgets.widen` says what is added.
-
-    Args:
-        table: The runs.
-        options: Only the bootstrap's apply.
+    runs drawn. `_Budgets.widen` says what is added. Of the options only the bootstrap's apply.
 
     Raises:
         InputError: If fewer than two budgets have a minimum; each refused one is named with its reason.

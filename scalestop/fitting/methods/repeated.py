@@ -12,7 +12,7 @@ from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.parametric import surface_problem
 from scalestop.fitting.methods.resampled import resample
 from scalestop.fitting.solve.newton import Array, Bounds
-from scalestop.fitting.solve.numeric import NumericProblem
+from scalestop.fitting.solve.problem import NumericProblem
 from scalestop.fitting.solve.surface import NAMES as SURFACE_NAMES
 from scalestop.fitting.solve.surface_fit import SurfaceProblem
 from scalestop.fitting.tables.table import RunTable
@@ -89,11 +89,8 @@ def fit_repeated(table: RunTable, options: FitOptions) -> MethodFit:
     """Fit the data-constrained law to runs of which some saw their tokens more than once.
 
     All constants are fitted together; Muennighoff et al. fit the plain law first and hold it, with alpha = beta
-    (`tied=True` does that).
-
-    Args:
-        table: The runs, with `unique_tokens`; a run without counts as having seen each token once.
-        options: `tied`, `irreducible` and `delta` apply.
+    (`tied=True` does that). A run without `unique_tokens` counts as having seen each token once. Of the options `tied`,
+    `irreducible` and `delta` apply.
 
     Raises:
         InputError: If no run repeats tokens, or the runs are too few.
@@ -125,10 +122,7 @@ def fit_repeated(table: RunTable, options: FitOptions) -> MethodFit:
         law_class=DataConstrainedLaw,
         names=NAMES,
         estimate=start,
-        draws=again.draws,
-        jackknife=again.jackknife,
-        alone=again.alone,
-        left_out=again.left_out,
+        **again._asdict(),
         objective=float(best.value[0]),
         num_free=problem.num_free,
         residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),

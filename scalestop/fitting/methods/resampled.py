@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,8 @@ _SUSPECTS = 5
 """Blocks whose runs are then left out one by one: those that move the fit most."""
 
 
-@dataclass(frozen=True)
-class Resampled:
-    """Refits of one method to a table."""
+class Resampled(NamedTuple):
+    """Refits of one method to a table, by the names that `MethodFit` has for them."""
 
     draws: Array
     """Bootstrap refits, shape (M, p)."""

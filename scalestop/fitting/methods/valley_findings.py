@@ -40,14 +40,8 @@ def valley_findings(
 ) -> tuple[Finding, ...]:
     """Return what the fit itself gives to think about.
 
-    Args:
-        table: The runs.
-        evidence: How the hypotheses forecast within the table.
-        fitted: The hypotheses; their first horizon is the top.
-        top: That horizon.
-        broken: Rows thrown off the envelope.
-        weight: Weight of each run by its place in the valley, shape (R,).
-        given_floor: Whether E was given.
+    `top` is the first horizon of the hypotheses, `broken` are the rows thrown off the envelope, `weight` is that of
+    each run by its place in the valley, shape (R,), and `given_floor` says that E was given.
     """
     found, notes = {}, {}
     if len(broken):

@@ -81,11 +81,6 @@ class SurfaceProblem(HuberProblem):
             constants[:, 0] = self.irreducible
         return constants
 
-    def value(self, constants: Array, weights: Array | None = None) -> Array:
-        """Return the objective at constants (M, 5), shape (M,)."""
-        weights = np.ones(len(self.loss)) if weights is None else weights
-        return self._objective(self.runs.to_theta(np.atleast_2d(constants)), weights, self.delta)[0]
-
     def residuals(self, free: Array) -> Array:
         """Return log(predicted / measured) of every run, shape (M, R), at free coordinates (M, p)."""
         predicted = parametric_loss(self.params, self.tokens, *self.to_constants(free).T[:, :, None])
