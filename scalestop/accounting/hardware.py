@@ -60,11 +60,7 @@ def peak_flops_per_second(device: torch.device | str | int, precision: str | tor
 
 
 def is_in_table(name: str) -> bool:
-    """Whether a CUDA device of this name is one whose entry in Lightning's table agrees with its datasheet.
-
-    Args:
-        name: As ``torch.cuda.get_device_name`` gives it.
-    """
+    """Whether a CUDA device of this name is one whose entry in Lightning's table agrees with its datasheet."""
     return _KNOWN.fullmatch(name.strip()) is not None
 
 
@@ -74,11 +70,7 @@ def _compute_dtype(precision: str) -> torch.dtype | None:
 
 
 def device_name(device: torch.device | str | int) -> str:
-    """Name of a device for people: the GPU's model, or the kind of device and processor.
-
-    Args:
-        device: ``torch.device``, its name, or a CUDA index.
-    """
+    """Name of a device (or its name, or a CUDA index) for people: the GPU's model, or kind of device and processor."""
     device = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
@@ -99,11 +91,7 @@ def _lightnings_table() -> Callable[[torch.device, torch.dtype], int | None] | N
 
 
 def device_count(device_type: str) -> int:
-    """Devices of a type on this machine: a CPU counts as one.
-
-    Args:
-        device_type: ``"cuda"``, ``"cpu"``, ...
-    """
+    """Devices of a type, such as ``"cuda"``, on this machine: a CPU counts as one."""
     module = getattr(torch, torch.device(device_type).type, None)
     count = getattr(module, "device_count", None)
     return max(1, int(count())) if callable(count) else 1

@@ -118,12 +118,7 @@ class Meter:
         self._longest_step = 0
 
     def reprice(self, flops_per_token: int, forward_flops_per_token: int | None = None) -> None:
-        """Charge another price from here on; what was added before keeps its own.
-
-        Args:
-            flops_per_token: Training FLOPs per processed token.
-            forward_flops_per_token: FLOPs of a validation token; a third of the above if None.
-        """
+        """Charge another price from here on, as in the constructor; what was added before keeps its own."""
         self.flops_per_token = flops_per_token
         self.forward_flops_per_token = forward_flops_per_token or flops_per_token // 3
 
@@ -174,7 +169,7 @@ class Meter:
         self._nanoseconds += round(seconds * 1e9)
 
     def step(self, seconds: float = 0.0) -> int:
-        """Count an optimizer step: the batches added since the last one made it up. Returns the steps so far.
+        """Count an optimizer step, made of the batches added since the last one; returns the steps so far.
 
         Args:
             seconds: What it took, for limits in time.
@@ -207,11 +202,7 @@ class Meter:
         )
 
     def sync(self, reduce: Reduce) -> None:
-        """Fold what all ranks have added into the totals. Every rank must call it at the same step.
-
-        Args:
-            reduce: Sums a list of ints over the ranks.
-        """
+        """Fold what all ranks have added into the totals. Every rank must call it at the same step."""
         mine = [*self.pending.values(), self.largest_step_tokens, self._longest_here, self.flops_per_token]
         sums = _join([int(value) for value in reduce(_split(mine))])
         *added, self._largest_step, self._longest_step, prices = sums

@@ -14,7 +14,6 @@ import numpy as np
 from scalestop.errors import InputError, shown
 from scalestop.laws.base import Floats, Optimum, ScalingLaw, plain
 from scalestop.laws.checks import check_irreducible_loss, positive, positive_array
-from scalestop.laws.parametric import TwoExponents
 
 LEAST_COUPLING = -2.0
 """g lies above this, where u + v + g·sqrt(u·v) = (sqrt(u) - sqrt(v))^2 would vanish."""
@@ -60,7 +59,7 @@ def coupled_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta: Fl
 
 
 @dataclass(frozen=True)
-class CoupledLaw(TwoExponents, ScalingLaw):
+class CoupledLaw(ScalingLaw):
     """L(N, D) = E + (u + v + g·sqrt(u·v))^gamma,  u = A/N^alpha,  v = B/D^beta.
 
     The parametric law of Hoffmann et al. 2022, section 3.3, is its case g = 0, gamma = 1. The optimum stays closed

@@ -30,25 +30,8 @@ def parametric_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta:
     return Optimum(np.exp(log_g + beta / total * log_nd), np.exp(alpha / total * log_nd - log_g))
 
 
-class TwoExponents:
-    """What the exponents of the two terms say of the allocation."""
-
-    alpha: float
-    beta: float
-
-    @property
-    def a(self) -> float:
-        """Allocation exponent of parameters: N_opt grows as C^a."""
-        return self.beta / (self.alpha + self.beta)
-
-    @property
-    def b(self) -> float:
-        """Allocation exponent of tokens: D_opt grows as C^b."""
-        return self.alpha / (self.alpha + self.beta)
-
-
 @dataclass(frozen=True)
-class ParametricLaw(TwoExponents, ScalingLaw):
+class ParametricLaw(ScalingLaw):
     """L(N, D) = E + A/N^alpha + B/D^beta.
 
     Hoffmann et al. 2022 (arXiv 2203.15556), section 3.3. The optimum is closed form: N_opt grows as C^a with
@@ -89,3 +72,13 @@ class ParametricLaw(TwoExponents, ScalingLaw):
         num_params = positive_array("num_params", num_params)
         num_tokens = positive_array("num_tokens", num_tokens)
         return plain(parametric_loss(num_params, num_tokens, self.E, self.A, self.B, self.alpha, self.beta))
+
+    @property
+    def a(self) -> float:
+        """Allocation exponent of parameters: N_opt grows as C^a."""
+        return self.beta / (self.alpha + self.beta)
+
+    @property
+    def b(self) -> float:
+        """Allocation exponent of tokens: D_opt grows as C^b."""
+        return self.alpha / (self.alpha + self.beta)

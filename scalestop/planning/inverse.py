@@ -9,6 +9,7 @@ import numpy as np
 
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
+from scalestop.laws.repeated import bisect
 from scalestop.planning.budget import Budget
 from scalestop.units import format_quantity
 
@@ -51,11 +52,5 @@ def _inverse(rising: Callable[[float], Any], value: float) -> float:
     """Find C with rising(C) = value, by bisection in log C; N_opt and D_opt both grow with C."""
     # no optimum needs fewer FLOPs than six for each token, or for each parameter
     low = np.log(6.0 * value)
-    high = min(low + 100, np.log(1e300))
-    for _ in range(64):
-        middle = (low + high) / 2
-        if float(rising(float(np.exp(middle)))) < value:
-            low = middle
-        else:
-            high = middle
-    return float(np.exp((low + high) / 2))
+    found = bisect(lambda x: value - float(rising(float(np.exp(x)))), low, min(low + 100, np.log(1e300)))
+    return float(np.exp(found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
 from scalestop.laws.intervals import Pair, interval_over_draws
+from scalestop.laws.repeated import bisect
 from scalestop.planning.advice.basis import (
     MOST,
     Answer,
@@ -31,6 +31,9 @@ from scalestop.planning.allocation import spread
 from scalestop.planning.speed import Speed
 from scalestop.units import human_count, human_flops
 
+_COUNTED = (
+    "6N a token trained, 2N a token served, as Sardana et al. 2024 (arXiv 2401.00448) count; at equal utilisation"
+)
 _FARTHEST = math.log(1e12)
 """How far below the training optimum a size is looked for, as the log of a factor."""
 
@@ -70,26 +73,19 @@ class Serving(Answer):
 
     def __str__(self) -> str:
         best, other = self.best, self.chinchilla
-        rows = [
-            ("demand", f"{human_count(self.demand)} tokens served" if self.demand else "none"),
-            ("loss", spread(best.loss or 0, best.loss_interval, ".3f")),
-            (
-                "train",
-                f"{run_name(best)}, N {spread(best.num_params, self.params_interval)}, {best.tokens_per_param:.3g} "
-                f"tokens per param: {self.chinchilla_multiple:.3g}x those with which its size is compute-optimal",
-            ),
-            ("instead of", f"{run_name(other)}, which reaches that loss for the least training"),
-            (
-                "lifetime",
-                f"{human_flops(self.lifetime_flops)} against {human_flops(self.chinchilla_lifetime_flops)}: "
-                f"{self.saved:.0%} saved, for {self.extra_training:.0%} more training compute",
-            ),
-        ]
+        rows = {
+            "demand": f"{human_count(self.demand)} tokens served" if self.demand else "none",
+            "loss": spread(best.loss or 0, best.loss_interval, ".3f"),
+            "train": f"{run_name(best)}, N {spread(best.num_params, self.params_interval)}, "
+            f"{best.tokens_per_param:.3g} tokens per param: {self.chinchilla_multiple:.3g}x those with which its size "
+            f"is compute-optimal",
+            "instead of": f"{run_name(other)}, which reaches that loss for the least training",
+            "lifetime": f"{human_flops(self.lifetime_flops)} against {human_flops(self.chinchilla_lifetime_flops)}: "
+            f"{self.saved:.0%} saved, for {self.extra_training:.0%} more training compute",
+        }
         if self.bill is not None and self.bill.seconds is not None:
-            rows.append(("training", str(self.bill)))
-        return block([*rows, ("counted", "6N a token trained, 2N a token served, as Sardana et al. 2024 (arXiv "
-                                         "2401.00448) count; at equal utilisation"),
-                      ("law", str(self.basis))])  # fmt: skip
+            rows["training"] = str(self.bill)
+        return block(rows | {"counted": _COUNTED, "law": str(self.basis)})
 
 
 def serve(
@@ -178,20 +174,11 @@ class ImpliedDemand(Answer):
         else:
             text = f"none explains {name}: a smaller model on more tokens has its loss for less, served or not"
         multiple = f"{self.chinchilla_multiple:.3g}x the tokens with which its size is compute-optimal"
-        return block([("demand", text), ("trained on", multiple), ("law", str(self.basis))])
+        return block({"demand": text, "trained on": multiple, "law": str(self.basis)})
 
 
 def explain_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> ImpliedDemand:
-    """Return the demand that explains an over-trained run; see `implied_demand`.
-
-    Args:
-        law: A law that predicts a loss.
-        num_params: N, counted as the law counts it.
-        num_tokens: D, tokens.
-
-    Raises:
-        InputError: If the law predicts no loss.
-    """
+    """Return the demand that explains an over-trained run; see `implied_demand`."""
     demand = implied_demand(law, num_params, num_tokens)
     spot = spot_of(law, num_params, num_tokens)
     return ImpliedDemand(
@@ -236,13 +223,9 @@ def tokens_for_loss(law: ScalingLaw, num_params: float, loss: float) -> float:
 
 
 def _sizes(law: ScalingLaw, loss: Any, demand: float, near: float) -> Any:
-    """Return the size with the least lifetime compute at a loss, by a law or by each draw of one.
+    """Return the size with the least lifetime compute at a loss, by a law or, with a loss for each, by its draws.
 
-    Args:
-        law: The law, or one of arrays.
-        loss: The loss, or one for each draw.
-        demand: Tokens served.
-        near: A size about there; looked for from far below to a thousandfold above.
+    It is looked for from far below a size to a thousandfold above.
     """
 
     def still_wanted(log_size: Any) -> Any:
@@ -253,20 +236,11 @@ def _sizes(law: ScalingLaw, loss: Any, demand: float, near: float) -> Any:
         return np.where(reached, _implied(law, sizes, np.where(reached, tokens, MOST)), math.inf) - demand
 
     low = np.full(np.shape(loss), math.log(near) - _FARTHEST)
-    return np.exp(_bisect(still_wanted, low, low + _FARTHEST + math.log(1e3)))
+    return np.exp(bisect(still_wanted, low, low + _FARTHEST + math.log(1e3), 50))
 
 
 def _tokens(law: ScalingLaw, num_params: Any, loss: Any) -> Any:
     """The tokens with which sizes reach losses, element by element; infinite where they never do."""
     low = np.zeros(np.broadcast_shapes(np.shape(num_params), np.shape(loss)))
-    found = np.exp(_bisect(lambda y: law.loss(num_params, np.exp(y)) - loss, low, low + math.log(MOST)))
+    found = np.exp(bisect(lambda y: law.loss(num_params, np.exp(y)) - loss, low, low + math.log(MOST), 50))
     return np.where(np.asarray(law.loss(num_params, MOST)) < loss, found, math.inf)
-
-
-def _bisect(falling: Callable[[Any], Any], low: Any, high: Any) -> Any:
-    """Return the zero of a falling function, element by element."""
-    for _ in range(50):
-        middle = (low + high) / 2
-        above = np.asarray(falling(middle)) > 0
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return (low + high) / 2
