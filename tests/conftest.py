@@ -9,6 +9,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import warnings
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no clock", deadline=None)  # a loaded machine makes no test wrong
+settings.load_profile("no clock")
 
 
 @pytest.fixture(scope="session", autouse=True)

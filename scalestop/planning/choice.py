@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from scalestop.errors import InputError
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law, list_laws
@@ -82,14 +82,14 @@ def resolve_law(
     if law is None:
         return LawChoice(None, "no law was asked for: the budget alone ends the run", "none")
     budget = Budget.parse(budget)
+    known: dict[str, Any] = {"num_params": num_params, "flops_per_token": flops_per_token, "speed": speed}
     if isinstance(law, str) and law == AUTO:
-        return choose_law(budget, num_params, flops_per_token=flops_per_token, speed=speed)
+        return choose_law(budget, **known)
     found = get_law(law)
-    flops = compute_of(budget, found, num_params, flops_per_token=flops_per_token, speed=speed)
-    distance, _ = _distance(found, flops, num_params)
+    distance, _ = _distance(found, compute_of(budget, found, **known), num_params)
     reason = NAMED
     if distance is not None and distance > _WORTH_A_WORD:
-        nearest = choose_law(budget, num_params, flops_per_token=flops_per_token, speed=speed)
+        nearest = choose_law(budget, **known)
         if nearest.distance is not None and nearest.distance < distance and nearest.name != found.name:
             reason += f", and obeyed; law 'auto' would take {nearest.name}, whose runs are nearer"
     return LawChoice(found, reason, "named", distance)

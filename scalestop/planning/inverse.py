@@ -28,7 +28,7 @@ def flops_of(budget: Budget, law: ScalingLaw) -> int:
     if budget.flops is not None:
         candidates.append(budget.flops)
     if budget.tokens is not None:
-        candidates.append(flops_for_tokens(budget.tokens, law))
+        candidates.append(max(1, round(_inverse(lambda flops: law.optimal(flops).num_tokens, budget.tokens))))
     if not candidates:
         limits = " or ".join(format_quantity(q.value, q.dimension) for q in budget.limits())
         raise InputError(
@@ -36,11 +36,6 @@ def flops_of(budget: Budget, law: ScalingLaw) -> int:
             f"and its utilisation (MFU), with which time and money become FLOPs"
         )
     return min(candidates)
-
-
-def flops_for_tokens(num_tokens: float, law: ScalingLaw) -> int:
-    """Return the C of which this many tokens are D_opt, FLOPs."""
-    return max(1, round(_inverse(lambda flops: law.optimal(flops).num_tokens, num_tokens)))
 
 
 def flops_for_params(num_params: float, law: ScalingLaw) -> float:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fitting_data import chinchilla_runs, data_folder, gadre_runs, read_columns
 from fitting_oracle import BEST, published_grid, scipy_best
 
-from scalestop.fitting.solve.resample import bootstrap_counts
+from scalestop.fitting.methods.resampled import bootstrap_counts
 from scalestop.fitting.solve.surface_fit import SurfaceProblem
 
 pytestmark = pytest.mark.benchmark

@@ -50,10 +50,10 @@ def require_floor(table: RunTable, options: FitOptions) -> None:
         raise InputError(f"irreducible: E = {options.irreducible:g} is not below the least loss measured, {least:.4g}")
 
 
-def count_apart(values: Array, factor: float = APART) -> int:
-    """Return how many values there are that lie further than `factor` from the next smaller one counted."""
+def count_apart(values: Array) -> int:
+    """Return how many values there are that lie further than `APART` from the next smaller one counted."""
     count, last = 0, 0.0
     for value in np.sort(values):
-        if value > last * factor:
+        if value > last * APART:
             count, last = count + 1, float(value)
     return count

@@ -10,8 +10,8 @@ from scalestop.errors import InputError
 from scalestop.fitting.methods.frontier import power_law
 from scalestop.fitting.methods.isoflop import NAMES
 from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals, in_chunks
+from scalestop.fitting.methods.resampled import bootstrap_counts, leave_out
 from scalestop.fitting.solve.newton import Array
-from scalestop.fitting.solve.resample import bootstrap_counts, leave_out
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import PowerLawAllocation
 from scalestop.laws.findings import warnings_of

@@ -86,11 +86,6 @@ class Residuals:
         """log(measured / predicted); 0.01 is 1 %."""
         return np.log(self.measured / self.predicted)
 
-    @property
-    def nats(self) -> Array:
-        """Measured less predicted, nats per token."""
-        return self.measured - self.predicted
-
 
 @dataclass(frozen=True)
 class MethodFit:

@@ -134,7 +134,7 @@ def serve(
     size, tokens = chinchilla.num_params, chinchilla.num_tokens
     if demand:
         size = float(_sizes(law, target, demand, size))
-        tokens = tokens_for_loss(law, size, target)
+        tokens = float(tokens_for_loss(law, size, target))
     best = spot_of(law, size, tokens)
     return Serving(
         demand=float(demand),
@@ -178,34 +178,29 @@ class ImpliedDemand(Answer):
 
 
 def explain_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> ImpliedDemand:
-    """Return the demand that explains an over-trained run; see `implied_demand`."""
-    demand = implied_demand(law, num_params, num_tokens)
-    spot = spot_of(law, num_params, num_tokens)
-    return ImpliedDemand(
-        spot=spot,
-        demand=demand,
-        demand_interval=interval_over_draws(law, lambda drawn: _implied(drawn, num_params, num_tokens)),
-        chinchilla_multiple=num_tokens / float(law.optimal_tokens(float(num_params))),
-        basis=basis_of(law, spot.num_params, spot.num_tokens, spot.flops),
-    )
-
-
-def implied_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> float:
     """Return the tokens served for which a run has the least lifetime compute of all runs of its loss.
 
     Along a line of equal loss 6·N·D + 2·N·I is least where I = 3·D·(p_N/p_D - 1), with p the loss's slopes in log N
-    and log D: that is what an over-trained model's makers expected to serve, if they expected to minimise this.
+    and log D: that is what an over-trained model's makers expected to serve, if they expected to minimise this. Below 0
+    it is an undertrained model, which no demand explains.
 
     Args:
         law: A law that predicts a loss.
         num_params: N, counted as the law counts it.
         num_tokens: D, tokens.
 
-    Returns:
-        Tokens; below 0 for an undertrained model, which no demand explains.
+    Raises:
+        InputError: If the law predicts no loss.
     """
     need_loss(law, "an implied demand")
-    return float(_implied(law, amount(num_params, "num_params"), amount(num_tokens, "num_tokens")))
+    spot = spot_of(law, amount(num_params, "num_params"), amount(num_tokens, "num_tokens"))
+    return ImpliedDemand(
+        spot=spot,
+        demand=float(_implied(law, spot.num_params, spot.num_tokens)),
+        demand_interval=interval_over_draws(law, lambda drawn: _implied(drawn, num_params, num_tokens)),
+        chinchilla_multiple=num_tokens / float(law.optimal_tokens(float(num_params))),
+        basis=basis_of(law, spot.num_params, spot.num_tokens, spot.flops),
+    )
 
 
 def _implied(law: ScalingLaw, n: Any, d: Any) -> Any:
@@ -217,11 +212,6 @@ def _implied(law: ScalingLaw, n: Any, d: Any) -> Any:
     return np.where(data > 0, 3 * d * (size / np.where(data > 0, data, 1) - 1), math.inf)
 
 
-def tokens_for_loss(law: ScalingLaw, num_params: float, loss: float) -> float:
-    """Return the tokens with which a size reaches a loss; infinite where it never does."""
-    return float(_tokens(law, amount(num_params, "num_params"), amount(loss, "loss")))
-
-
 def _sizes(law: ScalingLaw, loss: Any, demand: float, near: float) -> Any:
     """Return the size with the least lifetime compute at a loss, by a law or, with a loss for each, by its draws.
 
@@ -230,7 +220,7 @@ def _sizes(law: ScalingLaw, loss: Any, demand: float, near: float) -> Any:
 
     def still_wanted(log_size: Any) -> Any:
         sizes = np.exp(log_size)
-        tokens = _tokens(law, sizes, loss)
+        tokens = tokens_for_loss(law, sizes, loss)
         reached = np.isfinite(tokens)
         # a size too small for the loss is best for no demand, however large
         return np.where(reached, _implied(law, sizes, np.where(reached, tokens, MOST)), math.inf) - demand
@@ -239,8 +229,8 @@ def _sizes(law: ScalingLaw, loss: Any, demand: float, near: float) -> Any:
     return np.exp(bisect(still_wanted, low, low + _FARTHEST + math.log(1e3), 50))
 
 
-def _tokens(law: ScalingLaw, num_params: Any, loss: Any) -> Any:
-    """The tokens with which sizes reach losses, element by element; infinite where they never do."""
+def tokens_for_loss(law: ScalingLaw, num_params: Any, loss: Any) -> Any:
+    """Return the tokens with which sizes reach losses, element by element; infinite where they never do."""
     low = np.zeros(np.broadcast_shapes(np.shape(num_params), np.shape(loss)))
     found = np.exp(bisect(lambda y: law.loss(num_params, np.exp(y)) - loss, low, low + math.log(MOST), 50))
     return np.where(np.asarray(law.loss(num_params, MOST)) < loss, found, math.inf)

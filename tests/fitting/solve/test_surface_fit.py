@@ -7,7 +7,7 @@ from fitting_oracle import BEST, published_grid, scipy_best
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalestop.fitting.solve.resample import bootstrap_counts, leave_out
+from scalestop.fitting.methods.resampled import bootstrap_counts, leave_out
 from scalestop.fitting.solve.surface_fit import SurfaceProblem
 
 
