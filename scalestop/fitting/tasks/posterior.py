@@ -44,12 +44,17 @@ class Posterior:
 
 
 def fit_posterior(
-    residuals: Callable[[Array], Array], weights: Array, prior: Prior, starts: Sequence[Array]
+    residuals: Callable[[Array], Array],
+    slopes: Callable[[Array], Array],
+    weights: Array,
+    prior: Prior,
+    starts: Sequence[Array],
 ) -> Posterior:
     """Fit coordinates and scatter in turn, four times.
 
     Args:
         residuals: Takes coordinates (p,), returns predicted less measured, shape (R,).
+        slopes: Takes coordinates, returns the derivatives of these, shape (R, p).
         weights: Points that each residual is worth, shape (R,).
         prior: What is believed beforehand.
         starts: Coordinates to start from; the lowest end is kept.
@@ -63,9 +68,11 @@ def fit_posterior(
             with np.errstate(over="ignore"):
                 return np.concatenate([root * residuals(at) / scatter, (at - prior.mean) / prior.sd])
 
-        found = min(
-            (least_squares(target, point, method="lm", max_nfev=400) for point in points), key=attrgetter("cost")
-        )
+        def jacobian(at: Array, scatter: float = scatter) -> Array:
+            return np.concatenate([root[:, None] * slopes(at) / scatter, np.diag(1 / prior.sd)])
+
+        fits = (least_squares(target, point, jacobian, method="lm", max_nfev=400) for point in points)
+        found = min(fits, key=attrgetter("cost"))
         measured = float(np.sum(weights * residuals(found.x) ** 2)) / free
         # a few runs that happen to lie on a line do not make a perfect law
         log_scatter = count * np.log(max(measured, 1e-12)) / 2 + prior.weight * np.log(prior.scatter)

@@ -114,6 +114,10 @@ def fit_surface(params: Array, tokens: Array, answer_loss: Array, *, draws: int 
     measured = np.log(answer_loss / origin[2])
 
     found = fit_posterior(
-        lambda at: log_surface(at, x, y) - measured, np.ones(len(x)), _PRIOR, list(_PRIOR.mean + _SHIFTS)
+        lambda at: log_surface(at, x, y) - measured,
+        lambda at: surface_tangent(at, x, y),
+        np.ones(len(x)),
+        _PRIOR,
+        list(_PRIOR.mean + _SHIFTS),
     )
     return StepOne(origin, found.best, found.draws(draws, seed), found.scatter)

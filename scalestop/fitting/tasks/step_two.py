@@ -120,5 +120,12 @@ def fit_sigmoid(
         mean[0], sd[0] = logit(floor), 0.05
         prior = replace(prior, mean=mean, sd=sd)
 
-    found = fit_posterior(lambda at: sigmoid(at, loss / centre) - metric, weights, prior, list(prior.mean + _SHIFTS))
+    at = loss / centre
+    found = fit_posterior(
+        lambda theta: sigmoid(theta, at) - metric,
+        lambda theta: sigmoid_tangent(theta, at),
+        weights,
+        prior,
+        list(prior.mean + _SHIFTS),
+    )
     return StepTwo(centre, found.best, found.draws(draws, seed), found.scatter)

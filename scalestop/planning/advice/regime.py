@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -124,10 +125,10 @@ def appraise(law: ScalingLaw, num_params: float, num_tokens: float) -> Appraisal
         near = 1 / _BAND < n / best.num_params < _BAND
     small = n < best.num_params
     terms: tuple[float | None, float | None] = None, None
-    c = law.constants
+    c: Any = law.constants
     # with repeated tokens D is worth less than it counts, and the plain term would not be the law's
     if {"A", "B", "alpha", "beta"} <= set(c) and c.get("unique_tokens") is None:
-        terms = (float(c["A"] or 0) * n ** -float(c["alpha"] or 0), float(c["B"] or 0) * d ** -float(c["beta"] or 0))
+        terms = float(c["A"] * n ** -c["alpha"]), float(c["B"] * d ** -c["beta"])
     return Appraisal(
         spot=spot,
         best=best,
@@ -169,7 +170,7 @@ class Comparison(Answer):
     def __str__(self) -> str:
         rows = []
         for run, its_bill in zip(self.runs, self.bills, strict=True):
-            text = f"{human_flops(run.spot.flops)}"
+            text = human_flops(run.spot.flops)
             if run.spot.loss is not None:
                 text += f", loss {spread(run.spot.loss, run.spot.loss_interval, '.3f')}"
             text += f"; {_how_far(run.trained, 'overtrained', 'undertrained')} ({run.trained:.3g} of "
