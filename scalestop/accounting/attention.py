@@ -62,16 +62,8 @@ def attention_dims(
 
     From the arguments; else from a ``config`` in the module (Hugging Face, sliding windows and differing query and
     value widths included); else from its ``nn.MultiheadAttention`` modules; else from attributes such as
-    ``num_layers`` and ``d_model`` on the module or on its ``dims`` or ``config``. One argument alone overrides what
-    was found.
-
-    Args:
-        module: The model.
-        num_layers: Layers that attend.
-        d_attn: Heads times head width.
-
-    Returns:
-        The dims.
+    ``num_layers`` and ``d_model`` on the module or on its ``dims`` or ``config``. One argument alone, the layers that
+    attend or heads times head width, overrides what was found.
 
     Raises:
         InputError: Not found, or an encoder-decoder, whose layers attend over different lengths.

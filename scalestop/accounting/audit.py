@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -12,9 +12,9 @@ from torch import nn
 from scalestop.accounting.attention import AttentionDims, attention_dims
 from scalestop.accounting.experts import inactive_params
 from scalestop.accounting.flops import batch_context, six_n
-from scalestop.accounting.measure import Measurement, measure_flops
+from scalestop.accounting.measure import Measurement, StepFlops, measure_flops
 from scalestop.accounting.meta import Step, unwrap
-from scalestop.accounting.params import ParamCount, count_params
+from scalestop.accounting.params import count_params
 from scalestop.accounting.roles import find_embeddings
 from scalestop.accounting.sizes import full_numel, full_shape
 from scalestop.accounting.tokens import CountTokens
@@ -23,6 +23,7 @@ from scalestop.units import human_count
 
 #: Relative gap between analytic and measured FLOPs that is worth a name.
 TOLERANCE = 0.05
+_NOTHING = StepFlops()
 
 
 @dataclass(frozen=True)
@@ -91,20 +92,14 @@ class Audit:
         """Relative difference of the measured FLOPs from what a whole-model rule charges."""
         return self.model / self.charges[rule] - 1
 
-    def _sum_cells(self) -> tuple[str, str, str]:
-        """The modules' sums; the analytic one only where each module has a formula."""
-        parts = [row.analytic for row in self.rows]
-        if None in parts:
-            return "-", human_count(self.model, 4), "-"
-        analytic = sum(part or 0 for part in parts)
-        gap = self.model / analytic - 1 if analytic else None
-        return human_count(analytic, 4), human_count(self.model, 4), _gap(gap, self.tolerance)
-
     def text(self) -> str:
         """The audit as an aligned plain-text table."""
         head = ("module", "kind", "modules", "analytic", "measured", "gap")
         body = [_cells(row, self.tolerance) for row in self.rows]
-        sums = [("all modules", "", "", *self._sum_cells())]
+        # the analytic sum only where each module has a formula
+        parts = [row.analytic for row in self.rows]
+        whole = AuditRow("all modules", "", 0, None if None in parts else sum(p or 0 for p in parts), self.model)
+        sums = [(whole.name, "", "", *_cells(whole, self.tolerance)[3:])]
         if self.hardware != self.model:
             sums.append(("with recomputation", "", "", "", human_count(self.hardware, 4), ""))
         for rule, flops in self.charges.items():
@@ -124,7 +119,6 @@ def audit(
     module: nn.Module,
     batch: Any,
     *,
-    params: ParamCount | None = None,
     convention: str = "total",
     num_layers: int | None = None,
     d_attn: int | None = None,
@@ -143,7 +137,6 @@ def audit(
     Args:
         module: The model, before it is wrapped or sharded.
         batch: One batch of the size to be trained with; only its shapes matter.
-        params: Its parameters, if already counted.
         convention: What N counts: ``"total"``, ``"body"`` or ``"active"``.
         num_layers: Layers that attend, if the module does not say.
         d_attn: Heads times head width, if the module does not say.
@@ -162,7 +155,7 @@ def audit(
     """
     module = unwrap(module)
     measurement = measure_flops(module, batch, step=step, count_tokens=count_tokens)
-    params = params if params is not None else count_params(module, active_experts=active_experts)
+    params = count_params(module, active_experts=active_experts)
     base = six_n(params, convention)
     charges, notes = {"6N": base.model}, [*params.notes, *base.notes]
     dims = length = None
@@ -177,8 +170,8 @@ def audit(
     return Audit(
         rows=rows,
         charges=charges,
-        model=_share(measurement.total.model, measurement.tokens),
-        hardware=_share(measurement.total.hardware, measurement.tokens),
+        model=round(measurement.total.model / measurement.tokens),
+        hardware=round(measurement.total.hardware / measurement.tokens),
         tokens=measurement.tokens,
         convention=convention,
         tolerance=tolerance,
@@ -206,41 +199,34 @@ def _rows(
     if dims is not None and context is not None:
         each = dims.flops_per_token(context) / dims.num_layers / (1 if trains else 3)
 
-    # Sums over the layers' modules of one name; the analytic sum is None where one of them has no formula.
-    sums: dict[str, AuditRow] = {}
-    predicted: dict[str, float | None] = {}
-    for name, sub in modules.items():
-        flops = measurement.by_module.get(name)
-        measured = 0 if flops is None else flops.model
+    def predict(name: str) -> float | None:
         analytic: float | None = weights.get(name, 0)
         if name in attention and analytic is not None:
-            analytic = None if each is None else analytic + each
-        elif measured and not analytic:
-            analytic = None
-        pattern = _pattern(name)
-        row = sums.setdefault(pattern, AuditRow(pattern or "(root)", type(sub).__name__, 0, 0, 0))
-        unseen = {operator for where, operator in measurement.unseen if where == name}
-        sums[pattern] = replace(
-            row,
-            count=row.count + 1,
-            measured=row.measured + measured,
-            recomputed=row.recomputed + (0 if flops is None else flops.recomputed),
-            unseen=tuple(sorted({*row.unseen, *unseen})),
-        )
-        so_far = predicted.get(pattern, 0.0)
-        predicted[pattern] = None if so_far is None or analytic is None else so_far + analytic
-    rows = tuple(
-        replace(
-            row,
-            analytic=None if predicted[pattern] is None else round(predicted[pattern] or 0),
-            measured=_share(row.measured, measurement.tokens),
-            recomputed=_share(row.recomputed, measurement.tokens),
-        )
-        for pattern, row in sums.items()
-        if row.measured or predicted[pattern] or row.unseen
-    )
+            return None if each is None else analytic + each
+        return analytic if analytic or not measurement.by_module.get(name, _NOTHING).model else None
+
+    groups: dict[str, list[str]] = {}
+    for name in modules:
+        groups.setdefault(_pattern(name), []).append(name)
+    rows, tokens = [], measurement.tokens
+    for pattern, names in groups.items():
+        parts = [predict(name) for name in names]
+        # without a formula for each of them there is none for their sum
+        analytic = None if None in parts else sum(part or 0 for part in parts)
+        shares = [measurement.by_module.get(name, _NOTHING) for name in names]
+        model, again = sum(share.model for share in shares), sum(share.recomputed for share in shares)
+        unseen = tuple(sorted({operator for where, operator in measurement.unseen if where in names}))
+        if model or analytic or unseen:
+            kind, whole = type(modules[names[0]]).__name__, None if analytic is None else round(analytic)
+            rows.append(
+                AuditRow(
+                    pattern or "(root)", kind, len(names), whole, round(model / tokens), round(again / tokens), unseen
+                )
+            )
     silent = dims is not None and not attention
-    return rows, ["attention is not told apart: no set of modules matches its number of layers"] if silent else []
+    return tuple(rows), [
+        "attention is not told apart: no set of modules matches its number of layers"
+    ] if silent else []
 
 
 def _weight_flops(
@@ -289,10 +275,6 @@ def _attention_modules(
 
 def _pattern(name: str) -> str:
     return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.)", "*", name)
-
-
-def _share(flops: int, tokens: int) -> int:
-    return round(flops / tokens)
 
 
 def _cells(row: AuditRow, tolerance: float) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Nothing is guessed: a batch that fits no rule, or two, is refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -30,16 +31,9 @@ _READ = frozenset(
 def inspect_batch(
     batch: Any, ignore_index: int = -100, encoder_decoder: bool | None = None, *, depth: int = 0
 ) -> Reader:
-    """Find out how to read a batch.
+    """Find out how to read batches like this one; see :func:`scalestop.accounting.tokens.count_tokens` for the rules.
 
-    Args:
-        batch: What the data loader gave; see :func:`scalestop.accounting.tokens.count_tokens` for the rules.
-        ignore_index: Label value that carries no loss.
-        encoder_decoder: Whether ``labels`` are the text of a decoder; None to tell from ``decoder_input_ids``.
-        depth: Batches that this one lies in.
-
-    Returns:
-        A reader for batches of this structure.
+    ``depth`` is in how many batches this one lies.
 
     Raises:
         InputError: The batch cannot be read without guessing.
@@ -49,18 +43,18 @@ def inspect_batch(
         return TensorReader(batch.dtype)
     if depth > _DEEPEST:
         refuse(batch, f"it lies more than {_DEEPEST} deep in batches of batches")
-    options = (ignore_index, encoder_decoder, depth)
+    if not isinstance(batch, Mapping | tuple | list):
+        refuse(batch, "it is neither a tensor, a dict, a tuple nor a list")
+    parts = list(batch.values()) if isinstance(batch, Mapping) else batch
+    if parts and all(part is None or isinstance(part, Mapping | tuple | list) for part in parts):
+        part = partial(inspect_batch, ignore_index=ignore_index, encoder_decoder=encoder_decoder, depth=depth + 1)
+        return NestedReader(tuple(batch) if isinstance(batch, Mapping) else len(batch), part)
     if isinstance(batch, Mapping):
-        return _inspect_mapping(batch, *options)
-    if isinstance(batch, tuple | list):
-        return _inspect_sequence(batch, *options)
-    refuse(batch, "it is neither a tensor, a dict, a tuple nor a list")
+        return _inspect_mapping(batch, ignore_index, encoder_decoder)
+    return _inspect_sequence(batch, ignore_index, encoder_decoder)
 
 
-def _inspect_mapping(batch: Mapping[Any, Any], ignore_index: int, encoder_decoder: bool | None, depth: int) -> Reader:
-    def part(inner: Any) -> Reader:
-        return inspect_batch(inner, ignore_index, encoder_decoder, depth=depth + 1)
-
+def _inspect_mapping(batch: Mapping[Any, Any], ignore_index: int, encoder_decoder: bool | None) -> Reader:
     tensors = [key for key in INPUT_KEYS if isinstance(batch.get(key), Tensor)]
     if "input_ids" in tensors:
         tensors = ["input_ids"]
@@ -72,8 +66,6 @@ def _inspect_mapping(batch: Mapping[Any, Any], ignore_index: int, encoder_decode
         refuse(batch, f"{' and '.join(map(repr, tensors))} could each be the input")
     if tensors:
         return _field_reader(batch, tensors[0], _check_ids(batch[tensors[0]], batch), ignore_index, encoder_decoder)
-    if batch and all(value is None or isinstance(value, Mapping | tuple | list) for value in batch.values()):
-        return NestedReader(tuple(batch), part)
     refuse(batch, f"no integer tensor under {', '.join(map(repr, INPUT_KEYS))}")
 
 
@@ -121,12 +113,7 @@ def _field_reader(
     )
 
 
-def _inspect_sequence(batch: Any, ignore_index: int, encoder_decoder: bool | None, depth: int) -> Reader:
-    def part(inner: Any) -> Reader:
-        return inspect_batch(inner, ignore_index, encoder_decoder, depth=depth + 1)
-
-    if batch and all(item is None or isinstance(item, Mapping | tuple | list) for item in batch):
-        return NestedReader(len(batch), part)
+def _inspect_sequence(batch: Any, ignore_index: int, encoder_decoder: bool | None) -> Reader:
     tensors = [(i, item) for i, item in enumerate(batch) if isinstance(item, Tensor)]
     if not tensors:
         refuse(batch, "it holds no tensor")

@@ -25,11 +25,8 @@ def inactive_params(
     Experts are an ``nn.ModuleList`` or ``nn.ModuleDict`` called ``experts`` (or ``..._experts``, but not
     ``shared_...``), or a module of that name holding fused weights ``[n, ., .]``, as in Mixtral, Qwen-MoE, OLMoE and
     DeepSeek. ``k`` is ``active_experts``, or is read from ``top_k`` beside the experts, or ``num_experts_per_tok`` of
-    a ``config`` around them. Routers and shared experts are passed by every token.
-
-    Args:
-        module: The model.
-        active_experts: ``k``, or ``(k, n)``: experts that each token passes, and experts in a layer.
+    a ``config`` around them. Routers and shared experts are passed by every token. ``active_experts`` is ``k``, or
+    ``(k, n)``: experts that each token passes, and experts in a layer.
 
     Returns:
         ``{id(parameter): inactive elements}``, whose sum is exact (which experts of a layer a token passes does not

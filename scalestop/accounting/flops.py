@@ -161,9 +161,6 @@ def flops_per_token(
 def check_flops_spec(spec: Any) -> None:
     """Check a way to get FLOPs per token, as far as it can be without a model.
 
-    Args:
-        spec: As for :func:`flops_per_token`.
-
     Raises:
         InputError: It is no known method, no finite number above 0 and no function.
     """
@@ -190,14 +187,7 @@ def _with_attention(base: FlopsPerToken, dims: AttentionDims, context: int, trai
 
 
 def per_token(measurement: Measurement) -> FlopsPerToken:
-    """A measured step as FLOPs per token, rounded to whole FLOPs.
-
-    Args:
-        measurement: From :func:`scalestop.accounting.measure.measure_flops`.
-
-    Returns:
-        The cost; ``hardware`` includes what activation checkpointing does again.
-    """
+    """A measured step as FLOPs per token, rounded to whole FLOPs; ``hardware`` includes what is recomputed."""
     tokens, total = measurement.tokens, measurement.total
     notes = [f"{measurement.ran} on meta tensors, {tokens:,} tokens"]
     if total.recomputed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import re
 import sys
@@ -11,8 +10,6 @@ from collections.abc import Callable
 from importlib import import_module
 
 import torch
-
-from scalestop.errors import InputError
 
 # Device names for which the table of Lightning Fabric (2.6) holds the dense tensor-core rate that the maker publishes:
 # NVIDIA's datasheets of V100, T4, A100, L4 and H100. Whole names, because its own reading is by parts of names, and
@@ -63,11 +60,7 @@ def peak_flops_per_second(device: torch.device | str | int, precision: str | tor
 
 
 def is_in_table(name: str) -> bool:
-    """Whether a CUDA device of this name is one whose entry in Lightning's table agrees with its datasheet.
-
-    Args:
-        name: As ``torch.cuda.get_device_name`` gives it.
-    """
+    """Whether a CUDA device of this name is one whose entry in Lightning's table agrees with its datasheet."""
     return _KNOWN.fullmatch(name.strip()) is not None
 
 
@@ -77,11 +70,7 @@ def _compute_dtype(precision: str) -> torch.dtype | None:
 
 
 def device_name(device: torch.device | str | int) -> str:
-    """Name of a device for people: the GPU's model, or the kind of device and processor.
-
-    Args:
-        device: ``torch.device``, its name, or a CUDA index.
-    """
+    """Name of a device (or its name, or a CUDA index) for people: the GPU's model, or kind of device and processor."""
     device = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
@@ -102,39 +91,7 @@ def _lightnings_table() -> Callable[[torch.device, torch.dtype], int | None] | N
 
 
 def device_count(device_type: str) -> int:
-    """Devices of a type on this machine: a CPU counts as one.
-
-    Args:
-        device_type: ``"cuda"``, ``"cpu"``, ...
-    """
+    """Devices of a type, such as ``"cuda"``, on this machine: a CPU counts as one."""
     module = getattr(torch, torch.device(device_type).type, None)
     count = getattr(module, "device_count", None)
     return max(1, int(count())) if callable(count) else 1
-
-
-def mfu(flops: float, seconds: float, peak_flops_per_second: float | None, num_devices: int = 1) -> float | None:
-    """Model FLOPs utilisation: model FLOPs per second over what all devices could do (Chowdhery et al. 2022, PaLM).
-
-    Args:
-        flops: Model FLOPs done by all devices; recomputed ones are no model FLOPs.
-        seconds: Wall time in which.
-        peak_flops_per_second: Of one device, FLOP/s; None if unknown.
-        num_devices: That shared the work.
-
-    Returns:
-        A share, or None where the peak is unknown. Above 1 the peak or the count is wrong; it is not hidden.
-
-    Raises:
-        InputError: Negative FLOPs, or a time, peak or number of devices that is not above 0.
-    """
-    if not (math.isfinite(flops) and flops >= 0):
-        raise InputError(f"flops={flops!r}: give a finite count of at least 0.")
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise InputError(f"seconds={seconds!r}: give a time above 0.")
-    if isinstance(num_devices, bool) or num_devices < 1:
-        raise InputError(f"num_devices={num_devices!r}: give at least 1.")
-    if peak_flops_per_second is None:
-        return None
-    if not (math.isfinite(peak_flops_per_second) and peak_flops_per_second > 0):
-        raise InputError(f"peak_flops_per_second={peak_flops_per_second!r}: give FLOP/s above 0, or None for unknown.")
-    return flops / seconds / (peak_flops_per_second * num_devices)

@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from scalestop.accounting.meta import Step, meta_batch, meta_copy, run_step
-from scalestop.accounting.tokens import CountTokens, count_tokens_lazy
+from scalestop.accounting.tokens import CountTokens, TokenCounter
 from scalestop.errors import InputError
 
 # aten operators that multiply matrices and have no formula in FlopCounterMode's registry.
@@ -98,7 +98,7 @@ def measure_flops(
     Raises:
         InputError: The module cannot be copied or run on meta tensors; the batch has no tokens; nothing was counted.
     """
-    tokens = count_tokens_lazy(batch, count_tokens).processed
+    tokens = TokenCounter(count_tokens)(batch).processed
     if tokens <= 0:
         raise InputError("batch: it holds no token to measure the FLOPs of. Pass a batch of at least one token.")
     random_state = torch.get_rng_state()

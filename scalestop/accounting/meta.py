@@ -25,13 +25,7 @@ def meta_copy(module: nn.Module) -> nn.Module:
     """Copy a module to the meta device; the original is not touched and no weight is duplicated.
 
     Tied weights stay tied. Wrappers of ``torch.compile`` and DDP are taken off: a compiled graph would be counted
-    wrongly, and DDP's hooks want real tensors.
-
-    Args:
-        module: The model, as it will be trained, before it is sharded.
-
-    Returns:
-        The copy, in training mode.
+    wrongly, and DDP's hooks want real tensors. The copy is in training mode.
 
     Raises:
         InputError: The module cannot be copied (FSDP, or something in it that does not copy).
@@ -62,11 +56,7 @@ def meta_copy(module: nn.Module) -> nn.Module:
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """Take off what ``torch.compile`` and DDP put around a module.
-
-    Args:
-        module: Any module.
-    """
+    """Take off what ``torch.compile`` and DDP put around a module."""
     wrappers = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module"}
     while (inner := wrappers.get(type(module).__name__)) is not None:
         module = getattr(module, inner)
@@ -78,11 +68,7 @@ def _meta_like(tensor: Tensor) -> Tensor:
 
 
 def meta_batch(batch: Any) -> Any:
-    """Copy a batch to the meta device: tensors lose their values, everything else stays.
-
-    Args:
-        batch: Tensors in dicts, lists and tuples, nested at will.
-    """
+    """Copy a batch, nested at will, to the meta device: tensors lose their values, everything else stays."""
     if isinstance(batch, Tensor):
         return torch.empty_like(batch, device="meta")
     if isinstance(batch, Mapping):
@@ -105,16 +91,8 @@ def run_step(module: nn.Module, batch: Any, step: Step | None = None, before: Ca
     """Run one forward and backward pass of a meta copy.
 
     In order: ``step(module, batch)`` if given; the ``training_step`` of a Lightning module; ``forward`` with the fields
-    of a dict that it takes, or with the first tensor. What comes back is its ``loss``, or is summed.
-
-    Args:
-        module: From :func:`meta_copy`.
-        batch: From :func:`meta_batch`.
-        step: The user's own.
-        before: Called before each attempt.
-
-    Returns:
-        What was run, in words.
+    of a dict that it takes, or with the first tensor. What comes back is its ``loss``, or is summed. ``before`` is
+    called before each attempt. Returns what was run, in words.
 
     Raises:
         InputError: Nothing ran on meta tensors, which have no values; the reasons are given.

@@ -39,7 +39,7 @@ class Usage:
         return Usage(**{name: getattr(self, name) - getattr(start, name) for name in self.__dataclass_fields__})
 
 
-_SUMMED = (
+_COUNTS = (
     "tokens",
     "tokens_non_padding",
     "tokens_in_loss",
@@ -47,8 +47,8 @@ _SUMMED = (
     "validation_tokens",
     "flops",
     "validation_flops",
-    "nanoseconds",
 )
+_SUMMED = (*_COUNTS, "nanoseconds")
 """The counters that ranks add up; optimizer steps are the same on each."""
 
 _LIMB = 40
@@ -118,12 +118,7 @@ class Meter:
         self._longest_step = 0
 
     def reprice(self, flops_per_token: int, forward_flops_per_token: int | None = None) -> None:
-        """Charge another price from here on; what was added before keeps its own.
-
-        Args:
-            flops_per_token: Training FLOPs per processed token.
-            forward_flops_per_token: FLOPs of a validation token; a third of the above if None.
-        """
+        """Charge another price from here on, as in the constructor; what was added before keeps its own."""
         self.flops_per_token = flops_per_token
         self.forward_flops_per_token = forward_flops_per_token or flops_per_token // 3
 
@@ -174,7 +169,7 @@ class Meter:
         self._nanoseconds += round(seconds * 1e9)
 
     def step(self, seconds: float = 0.0) -> int:
-        """Count an optimizer step: the batches added since the last one made it up. Returns the steps so far.
+        """Count an optimizer step, made of the batches added since the last one; returns the steps so far.
 
         Args:
             seconds: What it took, for limits in time.
@@ -207,11 +202,7 @@ class Meter:
         )
 
     def sync(self, reduce: Reduce) -> None:
-        """Fold what all ranks have added into the totals. Every rank must call it at the same step.
-
-        Args:
-            reduce: Sums a list of ints over the ranks.
-        """
+        """Fold what all ranks have added into the totals. Every rank must call it at the same step."""
         mine = [*self.pending.values(), self.largest_step_tokens, self._longest_here, self.flops_per_token]
         sums = _join([int(value) for value in reduce(_split(mine))])
         *added, self._largest_step, self._longest_step, prices = sums
@@ -231,16 +222,10 @@ class Meter:
             self._fold(self.pending)
         totals = self._totals
         return Usage(
-            tokens=totals["tokens"],
-            tokens_non_padding=totals["tokens_non_padding"],
-            tokens_in_loss=totals["tokens_in_loss"],
-            flops=totals["flops"],
+            **{name: totals[name] for name in _COUNTS},
             optimizer_steps=self.optimizer_steps,
-            samples=totals["samples"],
             seconds=totals["wall_nanoseconds"] / 1e9,
             device_seconds=totals["nanoseconds"] / 1e9,
-            validation_tokens=totals["validation_tokens"],
-            validation_flops=totals["validation_flops"],
         )
 
     @property

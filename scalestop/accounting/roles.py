@@ -32,15 +32,9 @@ _LIKELY_HEAD_NAME = re.compile(r"(.*_)?(heads?|logits|output|out|decoder|vocab_p
 
 
 def select(module: nn.Module, what: Selection, argument: str) -> dict[int, str]:
-    """Resolve a user's selection to parameters of ``module``.
+    """Resolve a user's selection to parameters of ``module``, as ``{id(parameter): name}``.
 
-    Args:
-        module: The model.
-        what: Dotted names, modules or parameters; a module stands for all parameters in it. Empty selects nothing.
-        argument: The argument's name, for the error.
-
-    Returns:
-        ``{id(parameter): name}``.
+    A module stands for all parameters in it; an empty selection selects nothing.
 
     Raises:
         InputError: A name or module is not part of ``module``, or holds no parameter.
@@ -82,10 +76,8 @@ def find_embeddings(module: nn.Module) -> dict[int, str]:
     such as ``wte``, ``wpe``, ``pos_emb``, ``token_embedding``.
 
     Limits: a bare table under another name counts as body; rotary and sinusoidal encodings have no parameters; patch
-    embeddings (a convolution or linear layer) are matmuls and count as body.
-
-    Returns:
-        ``{id(parameter): name}``, first registered name of each.
+    embeddings (a convolution or linear layer) are matmuls and count as body. Returns ``{id(parameter): name}``, with
+    the first registered name of each.
     """
     found: dict[int, str] = {}
     for prefix, sub in module.named_modules():
@@ -110,10 +102,8 @@ def find_head(module: nn.Module, embeddings: dict[int, str]) -> tuple[dict[int, 
        vocabulary of 256 and a width of 64, every block's MLP has the head's shape too.
 
     Limits: a head tied inside ``forward`` (``F.linear(x, embedding.weight)``) is invisible, and needs no finding: its
-    matrix is an embedding already. A classifier over labels is not an un-embedding and stays in the body.
-
-    Returns:
-        ``{id(parameter): name}`` and notes on choices between several candidates.
+    matrix is an embedding already. A classifier over labels is not an un-embedding and stays in the body. Returns
+    ``{id(parameter): name}`` and notes on choices between several candidates.
     """
     heads = _declared_heads(module) or _tied_heads(module, embeddings)
     if heads:
@@ -160,12 +150,8 @@ def _tied_heads(module: nn.Module, embeddings: dict[int, str]) -> list[str]:
         prefix
         for prefix, sub in module.named_modules()
         if not isinstance(sub, nn.Embedding | nn.EmbeddingBag)
-        and any(id(p) in embeddings and not _is_own_name(embeddings[id(p)], prefix) for p in sub.parameters(False))
+        and any(embeddings.get(id(p), prefix + ".").rpartition(".")[0] != prefix for p in sub.parameters(False))
     ]
-
-
-def _is_own_name(name: str, prefix: str) -> bool:
-    return name.rpartition(".")[0] == prefix
 
 
 def _matrices(module: nn.Module, embeddings: dict[int, str]) -> Iterable[tuple[str, tuple[int, int]]]:

@@ -14,14 +14,8 @@ def full_numel(param: nn.Parameter, name: str) -> int:
     """Elements of the whole parameter, not of this rank's share.
 
     A FSDP2 / tensor-parallel ``DTensor`` and a meta tensor report the global size themselves; DeepSpeed ZeRO-3 keeps
-    it in ``ds_numel``; bitsandbytes' 4-bit weights are packed and keep it in ``quant_state.shape``.
-
-    Args:
-        param: A module's parameter.
-        name: Its dotted name, for the error.
-
-    Returns:
-        Number of elements.
+    it in ``ds_numel``; bitsandbytes' 4-bit weights are packed and keep it in ``quant_state.shape``. The dotted name is
+    for errors.
 
     Raises:
         InputError: The size is not known here: a lazy parameter before its first batch, or 4-bit weights not yet

@@ -89,13 +89,7 @@ class TokenCounter:
         self._last = TokenCount(0, 0, 0, 0)
 
     def __call__(self, batch: Any) -> TokenCount:
-        """Count a batch; masked counts of a batch on an accelerator stay there.
-
-        Args:
-            batch: As :func:`count_tokens`.
-
-        Returns:
-            The counts.
+        """Count a batch, as :func:`count_tokens`; masked counts of a batch on an accelerator stay there.
 
         Raises:
             InputError: The batch cannot be read without guessing, or the user's function returned no count.
@@ -133,17 +127,6 @@ def check_count_tokens(count_tokens: Any) -> None:
             f"count_tokens={shown(count_tokens)} is not a function. Pass one that takes a batch and returns an int or "
             "a TokenCount."
         )
-
-
-def count_tokens_lazy(
-    batch: Any,
-    count_tokens: CountTokens | None = None,
-    *,
-    ignore_index: int = -100,
-    encoder_decoder: bool | None = None,
-) -> TokenCount:
-    """As :func:`count_tokens`, but masked counts of a batch on an accelerator are left there as 0-dim tensors."""
-    return TokenCounter(count_tokens, ignore_index=ignore_index, encoder_decoder=encoder_decoder)(batch)
 
 
 def count_tokens(
@@ -189,7 +172,7 @@ def count_tokens(
     Raises:
         InputError: The batch fits no rule, or the user's function returned no count.
     """
-    return count_tokens_lazy(batch, count_tokens, ignore_index=ignore_index, encoder_decoder=encoder_decoder).read()
+    return TokenCounter(count_tokens, ignore_index=ignore_index, encoder_decoder=encoder_decoder)(batch).read()
 
 
 def is_encoder_decoder(module: nn.Module) -> bool | None:
@@ -253,53 +236,44 @@ class TokenAccumulator:
     #: Device scalars kept before they are folded into one: an append is cheaper than a kernel per step.
     FOLD_EVERY = 64
 
-    __slots__ = ("_in_loss", "_in_loss_pending", "_non_padding", "_non_padding_pending", "processed", "samples")
+    __slots__ = ("_known", "_pending", "processed", "samples")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Start again from zero."""
-        self.processed = 0
-        self.samples = 0
-        self._non_padding = 0
-        self._in_loss = 0
-        self._non_padding_pending: list[Tensor] = []
-        self._in_loss_pending: list[Tensor] = []
+        self.processed = self.samples = 0
+        # tokens that are no padding, and those in the loss: what is known of each, and what still lies on devices
+        self._known = [0, 0]
+        self._pending: list[list[Tensor]] = [[], []]
 
     def add(self, count: TokenCount) -> None:
-        """Add a count; nothing is read from a device.
-
-        Args:
-            count: Of one batch.
-        """
+        """Add a batch's count; nothing is read from a device."""
         self.processed += count.processed
         self.samples += count.samples
-        if isinstance(count.non_padding, Tensor):
-            self._non_padding_pending.append(count.non_padding)
-            if len(self._non_padding_pending) >= self.FOLD_EVERY:
-                self._non_padding_pending = list(_sum_on_device(self._non_padding_pending).values())
-        else:
-            self._non_padding += count.non_padding
-        if isinstance(count.in_loss, Tensor):
-            self._in_loss_pending.append(count.in_loss)
-            if len(self._in_loss_pending) >= self.FOLD_EVERY:
-                self._in_loss_pending = list(_sum_on_device(self._in_loss_pending).values())
-        else:
-            self._in_loss += count.in_loss
+        if type(count.non_padding) is int and type(count.in_loss) is int:  # on the host, the short way
+            self._known[0] += count.non_padding
+            self._known[1] += count.in_loss
+            return
+        for which, value in enumerate((count.non_padding, count.in_loss)):
+            if isinstance(value, Tensor):
+                self._pending[which].append(value)
+                if len(self._pending[which]) >= self.FOLD_EVERY:
+                    self._pending[which] = list(_sum_on_device(self._pending[which]).values())
+            else:
+                self._known[which] += value
 
     def read(self) -> TokenCount:
         """All counts so far as ints: one transfer per device that holds some, none if no device does."""
-        if self._non_padding_pending or self._in_loss_pending:
-            non_padding = _sum_on_device(self._non_padding_pending)
-            in_loss = _sum_on_device(self._in_loss_pending)
-            for device in non_padding.keys() | in_loss.keys():
+        if any(self._pending):
+            sums = [_sum_on_device(scalars) for scalars in self._pending]
+            for device in sums[0].keys() | sums[1].keys():
                 zero = torch.zeros((), dtype=torch.int64, device=device)
-                both = torch.stack([non_padding.get(device, zero), in_loss.get(device, zero)]).tolist()
-                self._non_padding += both[0]
-                self._in_loss += both[1]
-            self._non_padding_pending, self._in_loss_pending = [], []
-        return TokenCount(self.processed, self._non_padding, self._in_loss, self.samples)
+                both = torch.stack([part.get(device, zero) for part in sums]).tolist()
+                self._known = [known + more for known, more in zip(self._known, both, strict=True)]
+            self._pending = [[], []]
+        return TokenCount(self.processed, self._known[0], self._known[1], self.samples)
 
 
 def _sum_on_device(scalars: list[Tensor]) -> dict[torch.device, Tensor]:

@@ -9,11 +9,7 @@ _trains = attrgetter("requires_grad")
 
 
 class TrainableSet:
-    """The parameters of a module that train; some 40 ns a parameter and look.
-
-    Args:
-        module: Of any `nn.Module` kind, as it will be trained: wrapped or sharded.
-    """
+    """The parameters that train, of a module wrapped or sharded as it will be; some 40 ns a parameter and look."""
 
     def __init__(self, module: Any) -> None:
         self._parameters = list(module.parameters())

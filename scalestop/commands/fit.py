@@ -24,12 +24,19 @@ from scalestop.report.fit_tables import constants_table, optimum_table
 PLOTS = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
 """Kinds of picture, by suffix."""
 
+BOOTSTRAP = 4000
+"""Refits of the command: standard errors to 1 %."""
+
 
 def run(words: Sequence[str]) -> int:
     """Fit a law, print it, and save it where asked."""
     parser = new_parser("fit", "Fit a scaling law to the records of runs, with honest intervals.")
     parser.add_argument("records", type=str, nargs="+", help="files, folders or globs of run records, or tables")
-    parser.add_function_arguments(run_fit, skip={"records", "console"})
+    parser.add_function_arguments(fit_law, skip={"records", "weights", "delta", "progress"})
+    parser.add_argument("--out", type=str, default=None, help="where to save the law, as JSON")
+    parser.add_argument("--plot", type=str, default=None, help="where to save the picture (.png, .svg, .pdf)")
+    parser.add_argument("--with_backtest", type=bool, default=False, help="also fit on cheap runs, predict dear ones")
+    parser.set_defaults(bootstrap=BOOTSTRAP)
     options = parse(parser, words).as_dict()
     options.pop("config", None)
     return run_fit(**options)
@@ -38,22 +45,15 @@ def run(words: Sequence[str]) -> int:
 def run_fit(
     records: str | Path | Sequence[str | Path],
     method: Method = "valley",
-    bootstrap: int = 4000,
+    *,
+    bootstrap: int = BOOTSTRAP,
+    name: str | None = None,
+    n_counts: NCounts | None = None,
     out: str | Path | None = None,
     plot: str | Path | None = None,
-    *,
-    loss: str = "loss",
-    columns: str | None = None,
-    best_of: str | None = None,
-    n_counts: NCounts | None = None,
-    name: str | None = None,
-    tied: bool = False,
-    irreducible: float | None = None,
-    fitted_scale: bool = False,
-    level: float = 0.9,
-    seed: int = 0,
     with_backtest: bool = False,
     console: Console | None = None,
+    **options: Any,
 ) -> int:
     """Fit a law to records and show it.
 
@@ -61,39 +61,21 @@ def run_fit(
         records: Files, folders or globs; see `read_runs`.
         method: How to fit; see `fit_law`.
         bootstrap: Refits for the intervals; 0 for a point fit without any.
-        out: Where to save the law, as JSON; not saved if None.
-        plot: Where to save the picture (.png, .svg, .pdf); not drawn if None.
-        loss: Column or logged metric that holds the loss.
-        columns: Which column means what, where its name does not say: params=n_active,tokens=seen.
-        best_of: Settings that the table sweeps, such as lr,batch: only the best of each (N, D) are fitted.
-        n_counts: What N means; None takes what the records say.
         name: Name of the law.
-        tied: Hold alpha = beta.
-        irreducible: Hold E at this, nats per token.
-        fitted_scale: Fit the scale of a Huber likelihood too.
-        level: Share of the distribution inside each interval.
-        seed: Seed of the bootstrap.
+        n_counts: What N means; None takes what the records say.
+        out: Where to save the law, as JSON; not saved if None.
+        plot: Where to save the picture; not drawn if None.
         with_backtest: Also fit on the cheap runs and predict the dear ones.
         console: Where to print; standard output if None. Errors go to standard error, or to the console given.
+        **options: Further arguments of `fit_law`. What the law is fitted with, its backtest is fitted with.
 
     Returns:
         The exit code: 0, or 2 where the data or an option cannot be used.
     """
     shown = console or Console()
     source: Any = records if isinstance(records, str | Path) else list(records)
-    # what the law is fitted with, its backtest is fitted with
-    shared: dict[str, Any] = dict(
-        loss=loss,
-        columns=columns,
-        best_of=best_of,
-        level=level,
-        seed=seed,
-        tied=tied,
-        irreducible=irreducible,
-        fitted_scale=fitted_scale,
-    )
     try:
-        _check(out, plot, seed)
+        _check(out, plot, options.get("seed", 0))
         with warnings.catch_warnings():
             # left-out rows come in the findings, where they can be read
             warnings.simplefilter("ignore", ScalestopWarning)
@@ -106,9 +88,9 @@ def run_fit(
                     name=name,
                     n_counts=n_counts,
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
-                    **shared,
+                    **options,
                 )
-            tested = backtest(source, method, **shared) if with_backtest else None
+            tested = backtest(source, method, **options) if with_backtest else None
         shown.print(_headline(fit))
         shown.print(constants_table(fit))
         shown.print(optimum_table(fit))

@@ -5,9 +5,9 @@ from scalestop.fitting.diagnostics import Diagnostics
 from scalestop.fitting.fit import fit_law
 from scalestop.fitting.intervals import Interval
 from scalestop.fitting.law_fit import LawFit, LossPrediction, OptimumIntervals
-from scalestop.fitting.methods.method import Finding
 from scalestop.fitting.tables.read import read_runs
 from scalestop.fitting.tables.table import BadRow, RunTable
+from scalestop.laws import Finding
 
 __all__ = [
     "Backtest",

@@ -105,17 +105,9 @@ class Backtest:
             if not group:
                 continue
             relative = np.abs([p.relative_error for p in group])
-            found.append(
-                FactorSummary(
-                    low=low,
-                    high=high,
-                    count=len(group),
-                    mean_abs_error=float(np.mean([abs(p.error) for p in group])),
-                    mean_abs_relative=float(relative.mean()),
-                    worst_relative=float(relative.max()),
-                    coverage=float(np.mean([p.covered for p in group])),
-                )
-            )
+            error, covered = (float(np.mean(x)) for x in ([abs(p.error) for p in group], [p.covered for p in group]))
+            shares = float(relative.mean()), float(relative.max())
+            found.append(FactorSummary(low, high, len(group), error, *shares, covered))
         return tuple(found)
 
     def __str__(self) -> str:
@@ -213,16 +205,10 @@ def _predict(fit: LawFit, table: RunTable, rows: NDArray[np.int_], cut: float, l
     expected = fit.predict(num_params, num_tokens, level, unique_tokens=unique)
     low, high = expected.new_run
     flops = 6 * num_params * num_tokens
+    columns = np.column_stack([flops, flops / cut, table.loss[rows], expected.loss.estimate, low, high]).tolist()
     return [
-        Prediction(
-            run=table.run[row],
-            flops=float(flops[i]),
-            factor=float(flops[i] / cut),
-            measured=float(table.loss[row]),
-            predicted=float(expected.loss.estimate[i]),
-            interval=(float(low[i]), float(high[i])),
-        )
-        for i, row in enumerate(rows)
+        Prediction(table.run[row], c, x, m, p, (low, high))
+        for row, (c, x, m, p, low, high) in zip(rows, columns, strict=True)
     ]
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scalestop.fitting.methods.method import Finding
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.table import RunTable
+from scalestop.laws import Finding
 
 OUTLIER_SCORE = 5.0
 """Robust standard deviations off the law at which a run is named."""
@@ -73,14 +73,9 @@ class Diagnostics:
 def leverage_of(
     names: Sequence[str], runs: Sequence[str], estimate: Array, draws: Array, jackknife: Array
 ) -> tuple[Leverage, ...]:
-    """Rank runs by how far leaving each out moves any constant.
+    """Rank G runs by how far leaving each out moves any of p constants.
 
-    Args:
-        names: Constants, p of them.
-        runs: Runs, G of them.
-        estimate: Constants on all runs, shape (p,).
-        draws: Bootstrap refits, shape (M, p).
-        jackknife: Refits with each run left out, shape (G, p).
+    The estimate on all runs has shape (p,), the bootstrap refits (M, p), those with each run left out (G, p).
     """
     error = np.maximum(draws.std(axis=0, ddof=1), 1e-300)
     shift = estimate - jackknife

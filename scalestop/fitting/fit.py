@@ -13,12 +13,12 @@ import numpy as np
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting.diagnostics import Diagnostics, leverage_of, outliers_of, seed_noise_of
 from scalestop.fitting.findings import fit_findings, table_findings
-from scalestop.fitting.intervals import POINT_FIT, Interval
+from scalestop.fitting.intervals import POINT_FIT
 from scalestop.fitting.law_fit import LawFit, exponent
 from scalestop.fitting.methods.envelope import fit_envelope
 from scalestop.fitting.methods.isoflop import fit_isoflop
 from scalestop.fitting.methods.kaplan import fit_kaplan
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit
+from scalestop.fitting.methods.method import FitOptions, MethodFit
 from scalestop.fitting.methods.parametric import fit_parametric
 from scalestop.fitting.methods.repeated import fit_repeated
 from scalestop.fitting.methods.valley import fit_valley
@@ -28,7 +28,7 @@ from scalestop.fitting.tables.columns import Columns
 from scalestop.fitting.tables.read import read_runs
 from scalestop.fitting.tables.sweep import BestOf, best_rows, parse_best_of
 from scalestop.fitting.tables.table import RunTable, describe_bad_rows
-from scalestop.laws import LawInfo, ValidRange
+from scalestop.laws import Finding, LawInfo, ValidRange
 from scalestop.laws.base import NCounts
 from scalestop.units import human_count
 
@@ -101,16 +101,7 @@ def fit_law(
     """
     if method not in METHODS:
         raise InputError(f"method: {method!r} is not one of {', '.join(METHODS)}")
-    options = FitOptions(
-        bootstrap=bootstrap,
-        seed=seed,
-        level=level,
-        tied=tied,
-        irreducible=irreducible,
-        delta=delta,
-        fitted_scale=fitted_scale,
-        progress=progress,
-    )
+    options = FitOptions(bootstrap, seed, level, tied, irreducible, delta, fitted_scale, progress)
     table = weighted(read_runs(records, loss=loss, columns=columns, keep=parse_best_of(best_of)), weights)
     if table.bad_rows:
         what = f"fit_law left out {len(table.bad_rows)} rows: {describe_bad_rows(table.bad_rows)}"
@@ -126,28 +117,18 @@ def fit_law(
     raw = METHODS[method](table, options)
     diagnostics = _diagnose(table, raw, method, notes)
     info = _info(table, raw, method, name, n_counts, diagnostics.findings)
-    fit = LawFit(
-        law=raw.law(info, table, method, {}),
-        intervals={},
-        residuals=raw.residuals,
-        diagnostics=diagnostics,
-        method=method,
-        objective=raw.objective,
-        table=table,
-        options=options,
-        raw=raw,
-    )
-    intervals = _intervals(fit)
-    ends = {key: (value.low, value.high) for key, value in intervals.items() if key in raw.names}
+    law = raw.law(info, table, method, {})
+    fit = LawFit(law, {}, raw.residuals, diagnostics, method, raw.objective, table, options, raw)
+    intervals = {name: fit.interval_of_constant(name) for name in raw.names}
+    # from the law itself, so that every form's exponents come out alike
+    intervals.setdefault("a", fit.interval_of(lambda law: exponent(law, table)))
+    intervals.setdefault("b", fit.interval_of(lambda law: 1 - exponent(law, table)))
+    ends = {name: (intervals[name].low, intervals[name].high) for name in raw.names}
     return replace(fit, law=raw.law(info, table, method, ends), intervals=intervals)
 
 
 def weighted(table: RunTable, weights: Sequence[float] | Array | None) -> RunTable:
-    """Return the table with each row's weight multiplied by these.
-
-    Args:
-        table: The runs.
-        weights: Shape (R,), positive; None leaves them as they are.
+    """Return the table with each row's weight multiplied by these, shape (R,), positive; None leaves them as they are.
 
     Raises:
         InputError: If their number or one of them is wrong.
@@ -192,28 +173,18 @@ def _info(
     counts: Any = n_counts or (said.pop() if len(said) == 1 else "total")
     files = sorted({PurePath(source).name for source in table.sources})
     shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    columns = (table.params, table.tokens, 6 * table.params * table.tokens)
+    valid = ValidRange(*((column.min(), column.max()) for column in columns))
+    sizes, lengths = (f"{human_count(c.min())} to {human_count(c.max())}" for c in columns[:2])
     return LawInfo(
         name=name or f"fitted-{method}",
         n_counts=counts,
         source=f"fitted by scalestop, method {method}, to {len(table)} runs ({shown})",
-        fitted_on=f"{human_count(table.params.min())} to {human_count(table.params.max())} parameters, "
-        f"{human_count(table.tokens.min())} to {human_count(table.tokens.max())} tokens",
-        valid=ValidRange(
-            num_params=(table.params.min(), table.params.max()),
-            num_tokens=(table.tokens.min(), table.tokens.max()),
-            flops=((6 * table.params * table.tokens).min(), (6 * table.params * table.tokens).max()),
-        ),
+        fitted_on=f"{sizes} parameters, {lengths} tokens",
+        valid=valid,
         notes=raw.notes,
         findings=findings,
     )
-
-
-def _intervals(fit: LawFit) -> dict[str, Interval]:
-    found = {name: fit.interval_of_constant(name) for name in fit.raw.names}
-    # from the law itself, so that every form's exponents come out alike
-    found.setdefault("a", fit.interval_of(lambda law: exponent(law, fit.table)))
-    found.setdefault("b", fit.interval_of(lambda law: 1 - exponent(law, fit.table)))
-    return found
 
 
 def _diagnose(table: RunTable, raw: MethodFit, method: str, notes: list[Finding]) -> Diagnostics:

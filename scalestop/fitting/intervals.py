@@ -52,17 +52,10 @@ class Interval:
 
 
 def interval(estimate: float, draws: Array, jackknife: Array, level: float = 0.9) -> Interval:
-    """Return the intervals of one quantity.
+    """Return the interval of one quantity from its value on all runs, on each bootstrap sample, and without each run.
 
-    Args:
-        estimate: Its value on all runs.
-        draws: Its value on each bootstrap sample, shape (draws,).
-        jackknife: Its value with each run left out, shape (runs,).
-        level: Share of the distribution inside, between 0 and 1.
-
-    Returns:
-        The interval, which holds its own estimate: where the draws lie to one side of that, it reaches there. Draws
-        that are not finite are left out; without any other its ends are NaN.
+    It holds its own estimate: where the draws lie to one side of that, it reaches there. Draws that are not finite are
+    left out; without any other its ends are NaN.
     """
     if not 0 < level < 1:
         raise InputError(f"level: must lie between 0 and 1, such as 0.9; got {level!r}")
@@ -83,15 +76,10 @@ def interval(estimate: float, draws: Array, jackknife: Array, level: float = 0.9
 
 
 def given_ends(estimate: Any, ends: tuple[Any, Any] | None, level: float) -> Interval:
-    """Return the interval of an answer whose ends `laws.intervals` gave; of a law without draws, a point.
+    """Return the interval of an answer, a number or an array, whose (low, high) of that shape `laws.intervals` gave.
 
-    Args:
-        estimate: The law's answer: a number, or an array.
-        ends: (low, high), of its shape.
-        level: Share of the distribution inside.
-
-    Returns:
-        The interval. Its standard error is that of a normal distribution of this width.
+    Its standard error is that of a normal distribution of this width. Without ends, of a law without draws, it is a
+    point.
     """
     shape = np.shape(estimate)
     if ends is None:

@@ -15,6 +15,7 @@ from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import ScalingLaw
+from scalestop.laws.base import plain
 from scalestop.laws.checks import positive_array
 from scalestop.laws.intervals import interval_about, interval_of_optimum, loss_intervals
 
@@ -70,24 +71,14 @@ class LawFit:
     """Draws, jackknife refits, and what only this method has."""
 
     def optimum(self, flops: float, level: float | None = None) -> OptimumIntervals:
-        """Return N_opt, D_opt and the loss there, with intervals.
-
-        Args:
-            flops: C in FLOPs.
-            level: Share of the distribution inside the intervals; the fit's own if None.
-        """
+        """Return N_opt, D_opt and the loss there for C in FLOPs, with intervals at a level; the fit's own if None."""
         level = self._level(level)
         best = self.law.optimal(flops)
         n, d = float(best.num_params), float(best.num_tokens)
         found = interval_of_optimum(self.law, flops, level)
         loss = given_ends(float(self.law.loss(n, d)), found.loss, level) if self.law.has_loss else None
-        return OptimumIntervals(
-            flops=flops,
-            num_params=given_ends(n, found.num_params, level),
-            num_tokens=given_ends(d, found.num_tokens, level),
-            loss=loss,
-            warnings=self._outside(np.array([n]), np.array([d])),
-        )
+        size, tokens = given_ends(n, found.num_params, level), given_ends(d, found.num_tokens, level)
+        return OptimumIntervals(flops, size, tokens, loss, self._outside(np.array([n]), np.array([d])))
 
     def predict(
         self, num_params: Any, num_tokens: Any, level: float | None = None, *, unique_tokens: Any = None
@@ -117,15 +108,11 @@ class LawFit:
         law: Any = self.law
         num_params, num_tokens, *rest = columns
         extra = {"unique_tokens": rest[0]} if rest else {}
-        estimate = law.loss(num_params, num_tokens, **extra)
         of_law, of_run = (
             _scalars(loss_intervals(law, num_params, num_tokens, level, of_run=run, **extra)) for run in (False, True)
         )
-        if not np.ndim(estimate):
-            estimate = float(estimate)
-        found = given_ends(estimate, of_law, level)
-        outside = self._outside(num_params, num_tokens)
-        return LossPrediction(found, of_run or (found.low, found.high), outside)
+        found = given_ends(plain(law.loss(num_params, num_tokens, **extra)), of_law, level)
+        return LossPrediction(found, of_run or (found.low, found.high), self._outside(num_params, num_tokens))
 
     def _outside(self, num_params: Array, num_tokens: Array) -> tuple[str, ...]:
         """Return how far outside the fitted runs the outermost of these are, and whether intervals are missing."""
@@ -145,11 +132,11 @@ class LawFit:
         return self.options.level if level is None else level
 
     def interval_of(self, quantity: Callable[[Any], Any], level: float | None = None) -> Interval:
-        """Return the intervals of any quantity of the law.
+        """Return the intervals of any quantity of the law, at a level; the fit's own if None.
 
         Args:
             quantity: Takes a law (whose constants may be arrays of draws), returns a number (or an array).
-            level: Share of the distribution inside; the fit's own if None.
+            level: Share of the distribution inside.
 
         Raises:
             InputError: If a level is asked of a point fit.

@@ -33,22 +33,8 @@ SEPARATOR = b"\0"
 #   them, newer releases drop them): with these the same Python release would be a different corpus on each machine;
 # - generated tables: `encodings` holds a hundred near copies of one file, `pydoc_data` is one string of 0.7 MB.
 _LEFT_OUT_FOLDERS = frozenset(
-    [
-        "site-packages",
-        "dist-packages",
-        "test",
-        "tests",
-        "idle_test",
-        "idlelib",
-        "tkinter",
-        "turtledemo",
-        "lib2to3",
-        "distutils",
-        "ensurepip",
-        "encodings",
-        "pydoc_data",
-        "__pycache__",
-    ]
+    {"site-packages", "dist-packages", "test", "tests", "idle_test", "idlelib", "tkinter", "turtledemo", "lib2to3"}
+    | {"distutils", "ensurepip", "encodings", "pydoc_data", "__pycache__"}
 )
 # Written when Python is built or installed, so they differ between machines.
 _LEFT_OUT_PREFIXES = ("_sysconfigdata", "sitecustomize", "usercustomize")
@@ -80,22 +66,11 @@ class Corpus:
     sha256: str
     python_version: str | None = None
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes in both parts together."""
-        return len(self.train) + len(self.val)
-
     def describe(self) -> dict[str, str | int | None]:
         """All but the text itself, as plain values ready for JSON; sizes in bytes."""
-        return {
-            "source": self.source,
-            "python_version": self.python_version,
-            "num_files": self.num_files,
-            "num_train_bytes": len(self.train),
-            "num_val_bytes": len(self.val),
-            "split": self.split,
-            "sha256": self.sha256,
-        }
+        kept = ("source", "python_version", "num_files", "split", "sha256")
+        sizes = {"num_train_bytes": len(self.train), "num_val_bytes": len(self.val)}
+        return {**{name: getattr(self, name) for name in kept}, **sizes}
 
 
 def provenance_of(described: Mapping[str, Any]) -> dict[str, str | int]:
@@ -116,17 +91,13 @@ def provenance_of(described: Mapping[str, Any]) -> dict[str, str | int]:
     }
 
 
-def is_held_out(name: str, share: float = _HELD_OUT_SHARE) -> bool:
-    """Whether the file of this name belongs to the validation part.
+def is_held_out(name: str) -> bool:
+    """Whether the file of this name, relative to the corpus root and with forward slashes, is held out.
 
     It depends on nothing but the name, so the same files are held out on every machine and in every release.
-
-    Args:
-        name: Path relative to the corpus root, with forward slashes.
-        share: Expected share of the files that is held out, between 0 and 1.
     """
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return int.from_bytes(digest[:8], "big") < _HELD_OUT_SHARE * 2**64
 
 
 @functools.lru_cache(maxsize=1)
@@ -172,7 +143,7 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
     if os.path.isfile(root):  # of a name too long, Path's own methods raise
         found = [(root.name, root)]
     elif os.path.isdir(root):
-        found = [(name, file) for name, file in _files_below(root, "*") if not _is_hidden(name)]
+        found = [(name, file) for name, file in _files_below(root, "*") if not f"/{name}".count("/.")]
     else:
         raise InputError(f"path: no file or folder at {shown(str(path))}; give an existing one, or leave path out")
     try:
@@ -193,10 +164,6 @@ def _files_below(root: Path, pattern: str) -> list[tuple[str, Path]]:
     return sorted((path.relative_to(root).as_posix(), path) for path in root.rglob(pattern) if path.is_file())
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
 def _build(texts: list[tuple[str, bytes]], source: str, python_version: str | None) -> Corpus:
     digest = hashlib.sha256()
     for name, text in texts:
@@ -211,16 +178,5 @@ def _build(texts: list[tuple[str, bytes]], source: str, python_version: str | No
         whole = SEPARATOR.join(text for _, text in texts)
         cut = len(whole) - max(1, round(_HELD_OUT_SHARE * len(whole)))
         train, val = whole[:cut], whole[cut:]
-    return Corpus(
-        train=_as_tensor(train),
-        val=_as_tensor(val),
-        source=source,
-        num_files=len(texts),
-        split=split,
-        sha256=digest.hexdigest(),
-        python_version=python_version,
-    )
-
-
-def _as_tensor(text: bytes) -> Tensor:
-    return torch.from_numpy(np.frombuffer(text, dtype=np.uint8).copy())
+    first, second = (torch.from_numpy(np.frombuffer(text, dtype=np.uint8).copy()) for text in (train, val))
+    return Corpus(first, second, source, len(texts), split, digest.hexdigest(), python_version)

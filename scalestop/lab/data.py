@@ -99,10 +99,6 @@ class TrainStream:
             self._next += 1
             yield batch
 
-    def peek(self) -> Batch:
-        """The batch that comes next, with the stream left where it stands."""
-        return self.batch(self._next)
-
     def batch(self, number: int) -> Batch:
         """The batch of this number on this rank, counted from 0 and never ending."""
         pass_number, index = divmod(number * self.world_size + self.rank, self._batches_in_pass)
@@ -137,12 +133,8 @@ class TrainStream:
         self._next = state["batches"] // self.world_size
 
     def _order(self) -> dict[str, int]:
-        return {
-            "seed": self.seed,
-            "context": self.context,
-            "batch_size": self.batch_size,
-            "num_windows": self._num_windows,
-        }
+        order = {"seed": self.seed, "context": self.context, "batch_size": self.batch_size}
+        return {**order, "num_windows": self._num_windows}
 
 
 class FixedWindows:

@@ -140,12 +140,7 @@ def _widest(num_params: float, depth: int, tied: bool, vocab_size: int) -> int:
 
 
 def smallest_dims(tied: bool = True, vocab_size: int = 256) -> GPTDims:
-    """The smallest architecture that `dims_for` gives.
-
-    Args:
-        tied: Whether the output head is the embedding table itself.
-        vocab_size: Number of token values.
-    """
+    """The smallest architecture that `dims_for` gives."""
     return GPTDims(_GRID[0][2], _LEAST_DEPTH, 1, tied, vocab_size)
 
 

@@ -92,7 +92,8 @@ class TinyGPT(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.dims = _choose_dims(num_params, width, depth, num_heads, tied, vocab_size)
+        explicit = {"width": width, "depth": depth, "num_heads": num_heads}
+        self.dims = _choose_dims(num_params, explicit, tied, vocab_size)
         self._lr_by_rule = lr is None
         self.lr = default_lr(self.dims.width) if lr is None else lr
         if not (self.lr > 0 and math.isfinite(self.lr)):
@@ -157,11 +158,9 @@ class TinyGPT(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with betas (0.9, 0.95), and `BudgetLR` where the end of the run is known."""
-        matrices = [weight for weight in self.parameters() if weight.ndim >= 2]
-        vectors = [weight for weight in self.parameters() if weight.ndim < 2]
         groups = [
-            {"params": matrices, "weight_decay": self.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+            {"params": [weight for weight in self.parameters() if weight.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [weight for weight in self.parameters() if weight.ndim < 2], "weight_decay": 0.0},
         ]
         if self._lr_by_rule:
             self.lr = default_lr(self.dims.width, self._tokens_per_step())
@@ -238,24 +237,15 @@ def _rotate(heads: Tensor, rotation: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rotation).flatten(-2).to(heads.dtype)
 
 
-def _choose_dims(
-    num_params: int | None,
-    width: int | None,
-    depth: int | None,
-    num_heads: int | None,
-    tied: bool,
-    vocab_size: int,
-) -> GPTDims:
-    explicit = {"width": width, "depth": depth, "num_heads": num_heads}
-    given = [name for name, value in explicit.items() if value is not None]
+def _choose_dims(num_params: int | None, explicit: dict[str, int | None], tied: bool, vocab_size: int) -> GPTDims:
+    given = {name: value for name, value in explicit.items() if value is not None}
     if num_params is not None and given:
         raise InputError(
-            f"num_params {num_params} and {', '.join(f'{name} {explicit[name]}' for name in given)} both say how large "
+            f"num_params {num_params} and {', '.join(f'{name} {given[name]}' for name in given)} both say how large "
             "the model is; give num_params alone, or width, depth and num_heads"
         )
     if not given:
         return dims_for(45_000 if num_params is None else num_params, tied, vocab_size)
-    if width is None or depth is None or num_heads is None:
-        missing = ", ".join(name for name, value in explicit.items() if value is None)
+    if missing := ", ".join(name for name in explicit if name not in given):
         raise InputError(f"{missing} missing beside {', '.join(given)}; give all three, or num_params alone")
-    return GPTDims(width, depth, num_heads, tied, vocab_size)
+    return GPTDims(**given, tied=tied, vocab_size=vocab_size)

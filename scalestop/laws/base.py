@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, cast
 
@@ -150,17 +150,16 @@ class ScalingLaw(ABC):
         """The constants by name, in declaration order."""
         return {name: getattr(self, name) for name in self.constant_names()}
 
+    def _plain_constants(self) -> dict[str, float | None]:
+        return {name: None if value is None else float(value) for name, value in self.constants.items()}
+
     @property
     def digest(self) -> str:
         """Eight hex digits of what the law answers: its form, its constants, what N counts.
 
         Two laws of one digest give the same optimum and loss, whatever their notes, draws and names.
         """
-        answers = [
-            self.kind,
-            self.info.n_counts,
-            {k: None if v is None else float(v) for k, v in self.constants.items()},
-        ]
+        answers = [self.kind, self.info.n_counts, self._plain_constants()]
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()[:8]
 
     def drawn(self) -> Self:
@@ -194,7 +193,6 @@ class ScalingLaw(ABC):
         Raises:
             InputError: If a constant is an array, as in a law from `drawn`.
         """
-        valid = self.info.valid
         if arrays := [name for name, value in self.constants.items() if np.ndim(cast(Any, value))]:
             raise InputError(
                 f"law {self.name!r}: {', '.join(arrays)} are arrays; save the law that carries the draws, not drawn()"
@@ -203,11 +201,11 @@ class ScalingLaw(ABC):
             "schema": SCHEMA,
             "kind": self.kind,
             "name": self.info.name,
-            "constants": {name: None if value is None else float(value) for name, value in self.constants.items()},
+            "constants": self._plain_constants(),
             "n_counts": self.info.n_counts,
             "source": self.info.source,
             "fitted_on": self.info.fitted_on,
-            "valid": {f.name: getattr(valid, f.name) for f in fields(valid)},
+            "valid": asdict(self.info.valid),
             "notes": list(self.info.notes),
             "provenance": self.info.provenance.stated if self.info.provenance else None,
             "findings": [finding.to_dict() for finding in self.info.findings],
@@ -247,20 +245,7 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
     if data.get("schema") not in _SCHEMAS:
         known = " or ".join(map(repr, _SCHEMAS))
         raise InputError(f"{where}: schema: expected {known}, got {shown(data.get('schema'))}")
-    expected = {
-        "schema",
-        "kind",
-        "name",
-        "constants",
-        "n_counts",
-        "source",
-        "fitted_on",
-        "valid",
-        "notes",
-        "provenance",
-        "findings",
-        "uncertainty",
-    }
+    expected = {"schema", "kind", "constants", "uncertainty", *(f.name for f in fields(LawInfo))}
     if data["schema"] == _SCHEMAS[0]:
         _same_fields(data, expected - {"provenance", "findings"}, where)
         data = {**data, "provenance": None, "findings": []}
@@ -286,17 +271,9 @@ def law_from_dict(data: Mapping[str, Any], kinds: Mapping[str, type[ScalingLaw]]
 
         curves = CurveFamily.from_dict(kept, where=f"{where}: curves")
     try:
-        info = LawInfo(
-            name=data["name"],
-            n_counts=cast(NCounts, data["n_counts"]),
-            source=data["source"],
-            fitted_on=data["fitted_on"],
-            valid=ValidRange(**data["valid"]),
-            notes=tuple(data["notes"]),
-            provenance=provenance,
-            findings=findings,
-        )
-        return cls(info=info, uncertainty=uncertainty, curves=curves, **data["constants"])
+        about = {f.name: data[f.name] for f in fields(LawInfo)}
+        about |= {"valid": ValidRange(**data["valid"]), "provenance": provenance, "findings": findings}
+        return cls(info=LawInfo(**about), uncertainty=uncertainty, curves=curves, **data["constants"])
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -47,27 +47,6 @@ def balance(alpha: Floats, beta: Floats, g: Floats) -> Floats:
     return np.asarray((lean + np.sqrt(lean * lean + 4 * alpha * beta)) / (2 * alpha))
 
 
-def coupled_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta: Floats, g: Floats = 0.0) -> Optimum:
-    """Minimise the coupled loss where 6·N·D = C, in closed form.
-
-    Args:
-        flops: C in FLOPs.
-        A: Coefficient of the size term.
-        B: Coefficient of the data term.
-        alpha: Exponent of the size term.
-        beta: Exponent of the data term.
-        g: Coupling of the two terms.
-
-    Returns:
-        N_opt, which grows as C^(beta/(alpha+beta)) whatever g and gamma, and D_opt = C/(6·N_opt). All arguments
-        broadcast.
-    """
-    log_nd = np.log(np.asarray(flops) / 6)
-    log_ratio = np.log(A) - np.log(B) - 2 * np.log(balance(alpha, beta, g))
-    log_n = (log_ratio + np.asarray(beta) * log_nd) / (np.asarray(alpha) + beta)
-    return Optimum(np.asarray(np.exp(log_n)), np.asarray(np.exp(log_nd - log_n)))
-
-
 @dataclass(frozen=True)
 class CoupledLaw(ScalingLaw):
     """L(N, D) = E + (u + v + g·sqrt(u·v))^gamma,  u = A/N^alpha,  v = B/D^beta.
@@ -101,10 +80,11 @@ class CoupledLaw(ScalingLaw):
             raise InputError(f"g: must be finite and above {LEAST_COUPLING:g}; got {shown(self.g)}")
 
     def optimal(self, flops: Floats) -> Optimum:
-        """Return N_opt and D_opt in closed form; see `coupled_optimum`."""
-        flops = positive_array("flops", flops)
-        optimum = coupled_optimum(flops, self.A, self.B, self.alpha, self.beta, self.g)
-        return Optimum(plain(optimum.num_params), plain(optimum.num_tokens))
+        """Return N_opt, which grows as C^(beta/(alpha+beta)) whatever g and gamma, and D_opt = C/(6·N_opt)."""
+        log_nd = np.log(positive_array("flops", flops) / 6)
+        log_ratio = np.log(self.A) - np.log(self.B) - 2 * np.log(balance(self.alpha, self.beta, self.g))
+        log_n = (log_ratio + np.asarray(self.beta) * log_nd) / (np.asarray(self.alpha) + self.beta)
+        return Optimum(plain(np.exp(log_n)), plain(np.exp(log_nd - log_n)))
 
     def optimal_tokens(self, num_params: Floats) -> Floats:
         """Return D with which N is optimal: where sqrt(u/v) is that of `balance`."""
@@ -119,13 +99,3 @@ class CoupledLaw(ScalingLaw):
         return plain(
             coupled_loss(num_params, num_tokens, self.E, self.A, self.B, self.alpha, self.beta, self.g, self.gamma)
         )
-
-    @property
-    def a(self) -> float:
-        """Allocation exponent of parameters: N_opt grows as C^a."""
-        return self.beta / (self.alpha + self.beta)
-
-    @property
-    def b(self) -> float:
-        """Allocation exponent of tokens: D_opt grows as C^b."""
-        return self.alpha / (self.alpha + self.beta)

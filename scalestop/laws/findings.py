@@ -38,6 +38,16 @@ class Finding:
         return asdict(self)
 
 
+def warnings_of(found: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Return messages by their codes as warnings."""
+    return tuple(Finding(code, "warning", message) for code, message in found.items())
+
+
+def notes_of(found: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Return messages by their codes as notes."""
+    return tuple(Finding(code, "note", message) for code, message in found.items())
+
+
 def findings_from_list(data: Any, *, where: str = "findings") -> tuple[Finding, ...]:
     """Read a list of what `Finding.to_dict` wrote.
 

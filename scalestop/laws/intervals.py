@@ -50,11 +50,7 @@ def interval_of_optimum(law: ScalingLaw, flops: float, level: float = 0.9) -> Op
     """Return the intervals of N_opt, D_opt, their ratio and the law's loss there.
 
     The loss is each draw's at the law's own optimum, so it is the loss of one model, the one that will be trained.
-
-    Args:
-        law: The law.
-        flops: C in FLOPs.
-        level: Share of the draws inside.
+    Everywhere here `flops` is C in FLOPs, N is counted as the law counts it, and `level` is the share of draws inside.
     """
     if law.uncertainty is None:
         return OptimumIntervals()
@@ -75,13 +71,7 @@ def interval_of_optimum(law: ScalingLaw, flops: float, level: float = 0.9) -> Op
 
 
 def interval_of_tokens(law: ScalingLaw, num_params: float, level: float = 0.9) -> Pair | None:
-    """Return the interval of the tokens with which a model of this size is itself compute-optimal.
-
-    Args:
-        law: The law.
-        num_params: N, counted as the law counts it.
-        level: Share of the draws inside.
-    """
+    """Return the interval of the tokens with which a model of this size is itself compute-optimal."""
     if law.uncertainty is None:
         return None
     tokens = float(law.optimal_tokens(float(num_params)))
@@ -94,14 +84,7 @@ def interval_of_tokens(law: ScalingLaw, num_params: float, level: float = 0.9) -
 
 
 def interval_of_loss(law: ScalingLaw, num_params: float, num_tokens: float, level: float = 0.9) -> Pair | None:
-    """Return the interval of the law's own loss: how well its runs pin it down there. None without draws or loss.
-
-    Args:
-        law: The law.
-        num_params: N, counted as the law counts it.
-        num_tokens: D, tokens.
-        level: Share of the draws inside.
-    """
+    """Return the interval of the law's own loss: how well its runs pin it down there. None without draws or loss."""
     return _one(loss_intervals(law, num_params, num_tokens, level))
 
 
@@ -109,12 +92,6 @@ def interval_of_run(law: ScalingLaw, num_params: float, num_tokens: float, level
     """Return where the losses of this share of runs of this size and length will end; None without draws or loss.
 
     Without the scatter of its runs it is the law's own interval.
-
-    Args:
-        law: The law.
-        num_params: N, counted as the law counts it.
-        num_tokens: D, tokens.
-        level: Share of the distribution inside.
     """
     return _one(loss_intervals(law, num_params, num_tokens, level, of_run=True))
 
@@ -156,14 +133,8 @@ def loss_intervals(
 def interval_of_gain(law: ScalingLaw, before: Pair, after: Pair, level: float = 0.9) -> Pair | None:
     """Return the interval of what going from one run to another takes off the law's loss; None without draws or loss.
 
-    Both losses are each draw's own, so what the two have in common cancels. So does the form's drift, but for how much
-    farther outside the law's runs one of them lies.
-
-    Args:
-        law: The law.
-        before: N and D of the one run.
-        after: N and D of the other.
-        level: Share of the draws inside.
+    Both losses, of an (N, D) each, are each draw's own, so what the two have in common cancels. So does the form's
+    drift, but for how much farther outside the law's runs one of them lies.
     """
     if law.uncertainty is None or not law.has_loss:
         return None
@@ -195,12 +166,7 @@ def interval_over_draws(
 
 
 def extrapolation(law: ScalingLaw, flops: float) -> float:
-    """Return how far a budget lies outside the compute of a law's runs, above or below, in factors of e; 0 inside.
-
-    Args:
-        law: The law; one that states no range of compute gives 0.
-        flops: C in FLOPs.
-    """
+    """Return how far a budget lies outside the compute of a law's runs, in factors of e; 0 without a range of it."""
     above, below = _beyond(law, np.asarray(flops, dtype=np.float64))
     return float(above + below)
 
@@ -276,14 +242,9 @@ def _ends(sure: Uncertainty, value: float, draws: Any, log_sd: float, level: flo
 
 
 def _half_width(sure: Uncertainty, centre: Any, draws: Array, more: Array, level: float) -> Array:
-    """Return the half-width of an interval in logarithms, shape (P,).
+    """Return the half-width of an interval in logarithms, shape (P,), about the law's answer, `more` variance besides.
 
-    Args:
-        sure: The law's uncertainty.
-        centre: The law's answer, shape (P,).
-        draws: Each draw's, shape (P, M).
-        more: Variance besides, shape (P,).
-        level: Share of the distribution inside.
+    `draws` are each draw's answer, shape (P, M).
     """
     assert sure.degrees is not None
     distance = draws - np.asarray(centre)[..., None]

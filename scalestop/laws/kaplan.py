@@ -21,15 +21,9 @@ def kaplan_loss(
     return np.power(np.power(N_c / np.asarray(num_params), ratio) + D_c / np.asarray(num_tokens), alpha_D)
 
 
-def critical_batch_tokens(loss: Floats, B_star: float = 2e8, alpha_B: float = 0.21) -> Floats:
-    """Return the critical batch size in tokens at a loss: B_star · L^(-1/alpha_B) (Kaplan et al. 2020, eq. 5.3).
-
-    Args:
-        loss: Loss in nats per token.
-        B_star: Scale in tokens.
-        alpha_B: Exponent.
-    """
-    return plain(B_star * np.power(positive_array("loss", loss), -1 / alpha_B))
+def critical_batch_tokens(loss: Floats) -> Floats:
+    """Return the critical batch in tokens at a loss in nats: 2e8 · L^(-1/0.21) (Kaplan et al. 2020, eq. 5.3)."""
+    return plain(2e8 * np.power(positive_array("loss", loss), -1 / 0.21))
 
 
 @dataclass(frozen=True)

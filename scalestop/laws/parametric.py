@@ -19,18 +19,10 @@ def parametric_loss(
 
 
 def parametric_optimum(flops: Floats, A: Floats, B: Floats, alpha: Floats, beta: Floats) -> Optimum:
-    """Minimise A/N^alpha + B/D^beta where 6·N·D = C, in closed form (Hoffmann et al. 2022, eq. 4).
+    """Minimise A/N^alpha + B/D^beta where 6·N·D = C, in FLOPs, in closed form (Hoffmann et al. 2022, eq. 4).
 
-    Args:
-        flops: C in FLOPs.
-        A: Coefficient of the size term.
-        B: Coefficient of the data term.
-        alpha: Exponent of the size term.
-        beta: Exponent of the data term.
-
-    Returns:
-        N_opt = G·(C/6)^(beta/(alpha+beta)) and D_opt = (C/6)^(alpha/(alpha+beta)) / G, with
-        G = (alpha·A / (beta·B))^(1/(alpha+beta)). All arguments broadcast.
+    N_opt = G·(C/6)^(beta/(alpha+beta)) and D_opt = (C/6)^(alpha/(alpha+beta)) / G, with
+    G = (alpha·A / (beta·B))^(1/(alpha+beta)). All arguments broadcast.
     """
     total = np.asarray(alpha) + beta
     log_g = np.log(np.asarray(alpha) * A / (np.asarray(beta) * B)) / total

@@ -24,10 +24,7 @@ _WORDS = {
     "schedule": "schedule",
     "batch_rule": "batch",
 }
-_CONSEQUENCE = {
-    "tokenizer": "a loss per token is another quantity there",
-    "vocab_size": "a loss per token is another quantity there",
-}
+_CONSEQUENCE = dict.fromkeys(("tokenizer", "vocab_size"), "a loss per token is another quantity there")
 
 
 @dataclass(frozen=True)
@@ -76,10 +73,7 @@ class Provenance:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what is stated, for people: (what, value)."""
-        return [
-            (_WORDS[name], f"{value:,}" if isinstance(value, int) else str(value))
-            for name, value in self.stated.items()
-        ]
+        return [(_WORDS[name], _short("", value)) for name, value in self.stated.items()]
 
     @classmethod
     def from_dict(cls, data: Any, *, where: str = "provenance") -> Provenance:

@@ -11,7 +11,6 @@ from scalestop.laws.parametric import ParametricLaw
 from scalestop.laws.power import PowerLawAllocation
 from scalestop.laws.published_draws import exponent_uncertainty, refit_uncertainty
 from scalestop.laws.repeated import DataConstrainedLaw
-from scalestop.laws.uncertainty import Uncertainty
 from scalestop.laws.valid import ValidRange
 
 _HOFFMANN_RUNS = "MassiveText, over 400 runs of 44M-16B parameters (Hoffmann et al. 2022)"
@@ -30,6 +29,13 @@ CHINCHILLA: dict[str, Any] = {
     "alpha": 0.33917084,
     "beta": 0.2849083,
 }
+
+_WEBTEXT: dict[str, Any] = {
+    "n_counts": "body",
+    "fitted_on": "WebText2, 768 to 1.5B parameters, 22M to 23B tokens",
+    "valid": ValidRange(num_params=(768, 1.5e9), num_tokens=(2.2e7, 2.3e10), flops=None),
+}
+_MASSIVE_TEXT: dict[str, Any] = {"n_counts": "total", "fitted_on": _HOFFMANN_RUNS, "valid": _HOFFMANN_RANGE}
 
 _NO_UNCERTAINTY = "No uncertainty is published for these constants, so no answer of this law carries an interval."
 _EXPONENT_ONLY = (
@@ -79,10 +85,8 @@ def published_laws() -> tuple[ScalingLaw, ...]:
             uncertainty=refit_uncertainty("chinchilla", CHINCHILLA),
             info=LawInfo(
                 name="chinchilla",
-                n_counts="total",
                 source="Hoffmann et al. 2022, arXiv 2203.15556, Approach 3 (section 3.3, eq. 10), unrounded constants",
-                fitted_on=_HOFFMANN_RUNS,
-                valid=_HOFFMANN_RANGE,
+                **_MASSIVE_TEXT,
                 notes=(
                     "Printed rounded as E 1.69, A 406.4, B 410.7, alpha 0.34, beta 0.28: rounding alone moves N_opt at "
                     "5.76e23 FLOPs from 4.04e10 to 3.22e10.",
@@ -98,46 +102,36 @@ def published_laws() -> tuple[ScalingLaw, ...]:
         PowerLawAllocation(
             info=LawInfo(
                 name="chinchilla-1",
-                n_counts="total",
                 source="Hoffmann et al. 2022, arXiv 2203.15556, Approach 1: a = b = 0.50 (table 2); coefficient is the "
                 "geometric mean of N/sqrt(C) over the nine rows of table 3",
-                fitted_on=_HOFFMANN_RUNS,
-                valid=_HOFFMANN_RANGE,
+                **_MASSIVE_TEXT,
                 notes=(
                     "Table 3's own rows follow a slope of 0.498; the rounded exponent printed in table 2 is kept, "
                     "and every row is met to within 2.2 %.",
                     _EXPONENT_ONLY,
                 ),
             ),
-            k_N=_geometric_coefficient(_TABLE_3, 0.50),
-            a=0.50,
-            uncertainty=_of_exponent(_geometric_coefficient(_TABLE_3, 0.50), 0.50, (0.488, 0.502)),
+            **_of_exponent(_TABLE_3, 0.50, (0.488, 0.502)),
         ),
         PowerLawAllocation(
             info=LawInfo(
                 name="chinchilla-2",
-                n_counts="total",
                 source="Hoffmann et al. 2022, arXiv 2203.15556, Approach 2: a = 0.49, b = 0.51 (table 2); coefficient "
                 "is the geometric mean of N/C^0.49 over the nine rows of table A3",
-                fitted_on=_HOFFMANN_RUNS,
-                valid=_HOFFMANN_RANGE,
+                **_MASSIVE_TEXT,
                 notes=(
                     "The exponent is the rounded one of table 2; every row of table A3 is met to within 3.3 %.",
                     _EXPONENT_ONLY,
                 ),
             ),
-            k_N=_geometric_coefficient(_TABLE_A3, 0.49),
-            a=0.49,
-            uncertainty=_of_exponent(_geometric_coefficient(_TABLE_A3, 0.49), 0.49, (0.462, 0.534)),
+            **_of_exponent(_TABLE_A3, 0.49, (0.462, 0.534)),
         ),
         KaplanLaw(
             info=LawInfo(
                 name="kaplan",
-                n_counts="body",
                 source="Kaplan et al. 2020, arXiv 2001.08361: joint L(N, D) of table 2; N_opt of table 6, "
                 "1.3e9·C_min^0.73",
-                fitted_on="WebText2, 768 to 1.5B parameters, 22M to 23B tokens",
-                valid=ValidRange(num_params=(768, 1.5e9), num_tokens=(2.2e7, 2.3e10), flops=None),
+                **_WEBTEXT,
                 notes=(
                     "D_opt is C/(6·N_opt). The published 2e10·C_min^0.27 does not spend C: 6·N_opt·D_opt is 1.81·C_min "
                     "at every C. Set batch_ratio = B/B_crit for a run that is not far below the critical batch size.",
@@ -158,12 +152,10 @@ def published_laws() -> tuple[ScalingLaw, ...]:
         KaplanLaw(
             info=LawInfo(
                 name="kaplan-presentation",
-                n_counts="body",
                 source="lecture notes on Kaplan et al. 2020: N = 0.3·C^0.73 and D = 3.2·C^0.27 in billions, C in "
                 "PF-days; loss with the single-variable constants of table 5 (alpha_N 0.076, alpha_D 0.095, N_c "
                 "8.8e13, D_c 5.4e13)",
-                fitted_on="WebText2, 768 to 1.5B parameters, 22M to 23B tokens",
-                valid=ValidRange(num_params=(768, 1.5e9), num_tokens=(2.2e7, 2.3e10), flops=None),
+                **_WEBTEXT,
                 notes=(*KAPLAN_PRESENTATION_ERRATA, _NO_UNCERTAINTY),
             ),
             alpha_N=0.076,
@@ -232,14 +224,14 @@ _TABLE_A3 = (
 )  # fmt: skip
 
 
-def _geometric_coefficient(rows: tuple[tuple[float, float], ...], exponent: float) -> float:
-    """Return k of N = k·C^exponent that leaves no mean log residual over the rows."""
-    return math.exp(sum(math.log(n) - exponent * math.log(c) for n, c in rows) / len(rows))
+def _of_exponent(rows: tuple[tuple[float, float], ...], a: float, interval: tuple[float, float]) -> dict[str, Any]:
+    """Return k_N, a and their draws by one of Hoffmann et al.'s Approaches 1 and 2, about the middle of their budgets.
 
-
-def _of_exponent(k_N: float, a: float, interval: tuple[float, float]) -> Uncertainty:
-    """Return the draws of one of Hoffmann et al.'s Approaches 1 and 2, about the middle of their IsoFLOP budgets."""
+    k_N is that of N = k_N·C^a which leaves no mean log residual over the rows.
+    """
+    k_N = math.exp(sum(math.log(n) - a * math.log(c) for n, c in rows) / len(rows))
     assert _HOFFMANN_RANGE.flops is not None
     low, high = _HOFFMANN_RANGE.flops
     where = "Hoffmann et al. 2022, table 2: 10th and 90th percentile of a over bootstraps of 80 % of the runs"
-    return exponent_uncertainty(k_N, a, interval, 0.8, math.sqrt(low * high), 400, where)
+    sure = exponent_uncertainty(k_N, a, interval, 0.8, math.sqrt(low * high), 400, where)
+    return {"k_N": k_N, "a": a, "uncertainty": sure}

@@ -32,11 +32,8 @@ def refit_uncertainty(law: str, constants: Mapping[str, float]) -> Uncertainty:
 
     The draws are the law's own constants, moved as each refit moved from the best fit: E, alpha and beta by
     differences, A and B by factors. How far the runs let the constants move is a matter of the runs and of the form,
-    and the same for every law of them; that a law sits off the best fit shows in its runs' scatter.
-
-    Args:
-        law: `besiroglu` or `chinchilla`.
-        constants: E, A, B, alpha, beta.
+    and the same for every law of them; that a law sits off the best fit shows in its runs' scatter. The law is
+    `besiroglu` or `chinchilla`.
     """
     data = _hoffmann_runs()
     draws = np.column_stack(
@@ -76,16 +73,8 @@ def exponent_uncertainty(
     The exponents are the evenly spaced quantiles of two half normal distributions that meet at a and put their ends of
     the interval where the paper does. Each is paired with the k_N that leaves N_opt at the pivot as it is: an exponent
     is learned from the slope about the middle of the budgets. The level there is taken as known, as nothing is
-    published of it, so near the pivot the intervals are too narrow.
-
-    Args:
-        k_N: The law's coefficient.
-        a: Its exponent.
-        interval: Lower and upper end of the published interval of a.
-        level: Share of the distribution inside that interval.
-        pivot: Middle of the budgets behind the law, FLOPs.
-        num_runs: Runs behind the law.
-        source: Table of the interval.
+    published of it, so near the pivot, the middle of the budgets in FLOPs, the intervals are too narrow. `level` is the
+    share of the distribution inside the published interval, and `source` its table.
     """
     normal = NormalDist()
     scores = np.array([normal.inv_cdf((i + 0.5) / _NUM_QUANTILES) for i in range(_NUM_QUANTILES)])

@@ -17,12 +17,8 @@ from scalestop.laws.parametric import parametric_loss, parametric_optimum
 def effective_amount(amount: Floats, unique: Floats, half_life: Floats) -> Floats:
     """Return what `amount` is worth when only `unique` of it is new: U + U·R*·(1 - exp(-R/R*)), R = amount/U - 1.
 
-    Muennighoff et al. 2023, eq. 5 (data) and eq. 6 (parameters). Below one repetition nothing is lost.
-
-    Args:
-        amount: Tokens processed, or parameters.
-        unique: Tokens (or parameters) of them that are new, U.
-        half_life: R*, the repetitions after which the value of another one has fallen to 1/e.
+    Muennighoff et al. 2023, eq. 5 (tokens) and eq. 6 (parameters). Below one repetition nothing is lost; R*, the
+    `half_life`, are the repetitions after which the value of another one has fallen to 1/e.
     """
     repeats = np.maximum(np.asarray(amount) / unique - 1, 0)
     return np.minimum(amount, unique) + unique * half_life * -np.expm1(-repeats / half_life)
@@ -120,7 +116,7 @@ class DataConstrainedLaw(ScalingLaw):
         # the best of the runs that repeat: on from the size whose compute uses each token once, downwards
         log_nd = np.log(flops / 6)
         high = np.broadcast_to(log_nd - np.log(self.unique_tokens), lasts.shape)
-        log_n = _bisect(lambda x: self._params_pull(x) - self._tokens_pull(log_nd - x), high - 120, high)
+        log_n = bisect(lambda x: self._params_pull(x) - self._tokens_pull(log_nd - x), high - 120, high)
         num_params = np.where(lasts, free.num_params, np.exp(log_n))
         return Optimum(plain(num_params), plain(np.where(lasts, free.num_tokens, flops / (6 * num_params))))
 
@@ -133,7 +129,7 @@ class DataConstrainedLaw(ScalingLaw):
             return plain(free)
         log_n = np.log(num_params)
         low = np.broadcast_to(np.log(self.unique_tokens), free.shape)
-        log_d = _bisect(lambda x: self._tokens_pull(x) - self._params_pull(log_n), low, low + 120)
+        log_d = bisect(lambda x: self._tokens_pull(x) - self._params_pull(log_n), low, low + 120)
         return plain(np.where(free <= self.unique_tokens, free, np.exp(log_d)))
 
     def _params_pull(self, log_n: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -169,10 +165,10 @@ def _log_pull(
     )
 
 
-def _bisect(falling: Callable[[Any], Any], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the zero of a falling function, element by element, to the last bit or so."""
-    for _ in range(64):
+def bisect(falling: Callable[[Any], Any], low: Any, high: Any, steps: int = 64) -> Any:
+    """Return the zero of a falling function, element by element; 64 steps give it to the last bit or so."""
+    for _ in range(steps):
         middle = (low + high) / 2
-        above = falling(middle) > 0
+        above = np.asarray(falling(middle)) > 0
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return (low + high) / 2

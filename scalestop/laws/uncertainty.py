@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from scalestop.errors import InputError, shown
 
-_LATER = {
-    *("scatter", "drift", "drift_params", "source"),
-    *("noise", "inflation", "drift_below", "sides", "degrees"),
-}
+_NUMBERS = ("noise", "drift", "drift_below", "drift_params", "sides", "inflation", "degrees")
+_LATER = {"scatter", "source", *_NUMBERS}
 """Fields that laws saved by earlier versions have not."""
 _OPTIONAL = {"noise", "drift_below", "degrees"}
 LEAST_DEGREES = 3.0
@@ -77,7 +75,7 @@ class Uncertainty:
         scatter = np.asarray(self.scatter, dtype=np.float64)
         if scatter.ndim != 1 or not np.isfinite(scatter).all():
             raise InputError(f"scatter: expected finite numbers in one row; got {self.scatter!r}")
-        for name in ("drift", "drift_params", "sides", "inflation", "noise", "drift_below", "degrees"):
+        for name in _NUMBERS:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
@@ -117,13 +115,7 @@ class Uncertainty:
             "data_hash": self.data_hash,
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
             "scatter": [float(f"{value:.6g}") for value in self.scatter],
-            "noise": self.noise,
-            "drift": self.drift,
-            "drift_below": self.drift_below,
-            "drift_params": self.drift_params,
-            "sides": self.sides,
-            "inflation": self.inflation,
-            "degrees": self.degrees,
+            **{name: getattr(self, name) for name in _NUMBERS},
             "source": self.source,
         }
 
@@ -158,14 +150,7 @@ class Uncertainty:
                 data_hash=data["data_hash"],
                 intervals={k: (float(v[0]), float(v[1])) for k, v in data["intervals"].items()},
                 scatter=np.array(scatter, dtype=np.float64),
-                noise=data.get("noise"),
-                drift=data.get("drift", 0.0),
-                drift_below=data.get("drift_below"),
-                drift_params=data.get("drift_params", 0.0),
-                sides=data.get("sides", 0.0),
-                inflation=data.get("inflation", 1.0),
-                degrees=data.get("degrees"),
-                source=data.get("source", ""),
+                **{name: data[name] for name in (*_NUMBERS, "source") if name in data},
             )
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
@@ -174,12 +159,7 @@ class Uncertainty:
 
 
 def widened(values: Any, log_sd: float) -> NDArray[np.float64]:
-    """Return a distribution multiplied by a log-normal one of median 1, as points; the same points for 0.
-
-    Args:
-        values: Points of the distribution, any shape.
-        log_sd: Standard deviation of the logarithm of what it is multiplied by.
-    """
+    """Return a distribution, given by points, times a log-normal one of median 1; the same points for a log_sd of 0."""
     values = np.asarray(values, dtype=np.float64).ravel()
     if log_sd == 0:
         return values
@@ -191,11 +171,7 @@ def widened(values: Any, log_sd: float) -> NDArray[np.float64]:
 def student_quantile(share: float, degrees: float) -> float:
     """Return the quantile of Student's t, by its series in 1/degrees (Abramowitz and Stegun 1964, 26.7.5).
 
-    For 5 degrees of freedom and more it is right to 1e-3 at shares up to .995.
-
-    Args:
-        share: Of the distribution below, between 0 and 1.
-        degrees: Degrees of freedom.
+    For 5 degrees of freedom and more it is right to 1e-3 at shares up to .995 of the distribution below.
     """
     x = NormalDist().inv_cdf(share)
     terms = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -62,38 +63,33 @@ class ValidRange:
             **values: The values to hold against the ranges, numbers or arrays, of which the farthest is named; None
                 is skipped.
         """
-        lines = []
-        for name, value in values.items():
-            found = self._farthest(name, value)
-            if found is None:
-                continue
-            symbol, unit = _LABELS[name]
-            distance, at = found
-            low, high = getattr(self, name)
-            lines.append(
-                f"{symbol} = {at:.3g} {unit} is {factors_of_ten(distance)} {'below' if distance < 0 else 'above'} "
-                f"the fitted range {low:.3g} to {high:.3g}"
-            )
-        return tuple(lines)
+        return tuple(
+            f"{symbol} = {at:.3g} {unit} is {factors_of_ten(distance)} {'below' if distance < 0 else 'above'} "
+            f"the fitted range {low:.3g} to {high:.3g}"
+            for (symbol, unit), (low, high), distance, at in self._outlying(values)
+        )
 
     def describe_outside(self, **values: Any) -> str | None:
         """Say the same in one line: 'C is 6.8 factors of ten below 6e18 to 3e21 FLOPs, N 2.8 below 44M to 16.1B'."""
         parts: list[str] = []
-        for name, value in values.items():
-            found = self._farthest(name, value)
-            if found is None:
-                continue
-            symbol, unit = _LABELS[name]
-            low, high = getattr(self, name)
-            if name == "flops":
+        for (symbol, unit), (low, high), distance, _ in self._outlying(values):
+            if symbol == "C":
                 pair = f"{human_flops(low).removesuffix(' FLOPs')} to {human_flops(high)}"
             else:
                 pair = f"{human_count(low)} to {human_count(high)} {unit}"
-            far = factors_of_ten(found[0])
+            far = factors_of_ten(distance)
             # said in full once, and in short after that
             far = f" is {far}" if not parts else f" {far.removesuffix(' factors of ten')}"
-            parts.append(f"{symbol}{far} {'below' if found[0] < 0 else 'above'} {pair}")
+            parts.append(f"{symbol}{far} {'below' if distance < 0 else 'above'} {pair}")
         return ", ".join(parts) or None
+
+    def _outlying(
+        self, values: Mapping[str, Any]
+    ) -> Iterator[tuple[tuple[str, str], tuple[float, float], float, float]]:
+        """Yield symbol and unit, range, signed distance and value of what lies outside."""
+        for name, value in values.items():
+            if found := self._farthest(name, value):
+                yield _LABELS[name], getattr(self, name), *found
 
     def _farthest(self, name: str, value: Any) -> tuple[float, float] | None:
         """Return the signed distance of the farthest value and that value; None if all lie inside."""

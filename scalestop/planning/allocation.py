@@ -86,18 +86,18 @@ def allocate(budget: BudgetLike, law: LawLike = AUTO) -> Allocation:
 
 
 def allocation_of(flops: int, law: ScalingLaw, choice: LawChoice) -> Allocation:
-    """Return the allocation of a compute budget by a law.
-
-    Args:
-        flops: C in FLOPs.
-        law: The law.
-        choice: Why it is this one, and whether it only advises.
-    """
+    """Return the allocation of C in FLOPs by a law; the choice says why it is this one, and whether it only advises."""
     num_params, num_tokens = (float(x) for x in law.optimal(float(flops)))
     intervals = interval_of_optimum(law, float(flops))
-    lines = _warnings(law, flops, num_params, num_tokens)
-    if line := advice(choice, flops):
-        lines.append(line)
+    lines, spent = [], 6 * num_params * num_tokens
+    if abs(spent - flops) / flops > CONSISTENCY_TOLERANCE:
+        lines.append(
+            f"law {law.name} is inconsistent: 6·N_opt·D_opt = {spent:.3g} FLOPs, but the budget is {flops:.3g} FLOPs "
+            f"({spent / flops:.3g} of it)"
+        )
+    lines += filter(
+        None, (outside(law, flops=flops, num_params=num_params, num_tokens=num_tokens), advice(choice, flops))
+    )
     return Allocation(
         num_params=num_params,
         num_tokens=num_tokens,
@@ -142,25 +142,9 @@ def outside(law: ScalingLaw, **values: Floats | None) -> str | None:
 
 
 def spread(value: float, interval: tuple[float, float] | None, digits: str | None = None) -> str:
-    """Return a value with its 90 % interval, in words: '793M (90 %: 755M to 836M)'.
+    """Return a value with its 90 % interval, in words: '793M (90 %: 755M to 836M)'; alone without one.
 
-    Args:
-        value: The value.
-        interval: Its interval; None writes the value alone.
-        digits: A format for the numbers, such as `.3f`; None writes counts.
+    `digits` is a format for the numbers, such as `.3f`; None writes counts.
     """
     shown, *ends = (human_count(x) if digits is None else f"{x:{digits}}" for x in (value, *(interval or ())))
     return f"{shown} (90 %: {ends[0]} to {ends[1]})" if ends else shown
-
-
-def _warnings(law: ScalingLaw, flops: int, num_params: float, num_tokens: float) -> list[str]:
-    lines = []
-    spent = 6 * num_params * num_tokens
-    if abs(spent - flops) / flops > CONSISTENCY_TOLERANCE:
-        lines.append(
-            f"law {law.name} is inconsistent: 6·N_opt·D_opt = {spent:.3g} FLOPs, but the budget is {flops:.3g} FLOPs "
-            f"({spent / flops:.3g} of it)"
-        )
-    if line := outside(law, flops=flops, num_params=num_params, num_tokens=num_tokens):
-        lines.append(line)
-    return lines

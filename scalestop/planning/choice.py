@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from scalestop.errors import InputError
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law, list_laws
@@ -82,14 +82,14 @@ def resolve_law(
     if law is None:
         return LawChoice(None, "no law was asked for: the budget alone ends the run", "none")
     budget = Budget.parse(budget)
+    known: dict[str, Any] = {"num_params": num_params, "flops_per_token": flops_per_token, "speed": speed}
     if isinstance(law, str) and law == AUTO:
-        return choose_law(budget, num_params, flops_per_token=flops_per_token, speed=speed)
+        return choose_law(budget, **known)
     found = get_law(law)
-    flops = compute_of(budget, found, num_params, flops_per_token=flops_per_token, speed=speed)
-    distance, _ = _distance(found, flops, num_params)
+    distance, _ = _distance(found, compute_of(budget, found, **known), num_params)
     reason = NAMED
     if distance is not None and distance > _WORTH_A_WORD:
-        nearest = choose_law(budget, num_params, flops_per_token=flops_per_token, speed=speed)
+        nearest = choose_law(budget, **known)
         if nearest.distance is not None and nearest.distance < distance and nearest.name != found.name:
             reason += f", and obeyed; law 'auto' would take {nearest.name}, whose runs are nearer"
     return LawChoice(found, reason, "named", distance)
@@ -106,13 +106,7 @@ def choose_law(
 
     Where even that one is over three factors of ten away, it advises: the plan shows its optimum, and the budget alone
     ends the run. A budget in time or money without a speed is no compute yet; the model's size decides then, and
-    without one the default law is taken.
-
-    Args:
-        budget: Anything `Budget.parse` reads.
-        num_params: N of the model, where it is known.
-        flops_per_token: What a token costs; 6·N if None.
-        speed: Device speed and price.
+    without one the default law is taken. See `resolve_law` for the arguments.
     """
     budget = Budget.parse(budget)
     laws = {law.name: law for law in map(get_law, (name for name in AUTO_LAWS if name in list_laws()))}
@@ -152,12 +146,7 @@ def compute_of(
 ) -> float | None:
     """Return the compute, in the law's currency of 6·N·D, that a budget buys; None if only a speed could tell.
 
-    Args:
-        budget: The budget.
-        law: The law, which turns tokens into compute where there is no model.
-        num_params: N of the model, if there is one.
-        flops_per_token: What a token costs; 6·N if None.
-        speed: Device speed and price.
+    The law turns tokens into compute where there is no model. See `resolve_law` for the other arguments.
     """
     candidates = list(speed.flops_for(budget)) if speed is not None else []
     if budget.flops is not None:
@@ -173,12 +162,7 @@ def compute_of(
 
 
 def advice(choice: LawChoice, flops: float | None) -> str | None:
-    """Return the line that says a law only advises and how to get one's own; None for a law that rules.
-
-    Args:
-        choice: The law.
-        flops: The budget's compute, FLOPs, for the command.
-    """
+    """Return the line that says a law only advises and how to get one's own; None for a law that rules."""
     if not choice.advisory or choice.law is None:
         return None
     target = human_flops(flops) if flops else "YOUR BUDGET"

@@ -52,8 +52,7 @@ _BY_KEY = {_key(name): device for name, device in DEVICES.items()} | {"h100sxm":
 def device_named(name: str) -> Device | None:
     """Return the device of a name such as `H100` or `h100-pcie`; None if it is not in the table.
 
-    Args:
-        name: The name; case, spaces and hyphens do not matter, and nothing is matched by its parts.
+    Case, spaces and hyphens do not matter, and nothing is matched by its parts.
     """
     return _BY_KEY.get(_key(name))
 

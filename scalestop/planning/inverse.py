@@ -9,6 +9,7 @@ import numpy as np
 
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
+from scalestop.laws.repeated import bisect
 from scalestop.planning.budget import Budget
 from scalestop.units import format_quantity
 
@@ -27,7 +28,7 @@ def flops_of(budget: Budget, law: ScalingLaw) -> int:
     if budget.flops is not None:
         candidates.append(budget.flops)
     if budget.tokens is not None:
-        candidates.append(flops_for_tokens(budget.tokens, law))
+        candidates.append(max(1, round(_inverse(lambda flops: law.optimal(flops).num_tokens, budget.tokens))))
     if not candidates:
         limits = " or ".join(format_quantity(q.value, q.dimension) for q in budget.limits())
         raise InputError(
@@ -35,11 +36,6 @@ def flops_of(budget: Budget, law: ScalingLaw) -> int:
             f"and its utilisation (MFU), with which time and money become FLOPs"
         )
     return min(candidates)
-
-
-def flops_for_tokens(num_tokens: float, law: ScalingLaw) -> int:
-    """Return the C of which this many tokens are D_opt, FLOPs."""
-    return max(1, round(_inverse(lambda flops: law.optimal(flops).num_tokens, num_tokens)))
 
 
 def flops_for_params(num_params: float, law: ScalingLaw) -> float:
@@ -51,11 +47,5 @@ def _inverse(rising: Callable[[float], Any], value: float) -> float:
     """Find C with rising(C) = value, by bisection in log C; N_opt and D_opt both grow with C."""
     # no optimum needs fewer FLOPs than six for each token, or for each parameter
     low = np.log(6.0 * value)
-    high = min(low + 100, np.log(1e300))
-    for _ in range(64):
-        middle = (low + high) / 2
-        if float(rising(float(np.exp(middle)))) < value:
-            low = middle
-        else:
-            high = middle
-    return float(np.exp((low + high) / 2))
+    found = bisect(lambda x: value - float(rising(float(np.exp(x)))), low, min(low + 100, np.log(1e300)))
+    return float(np.exp(found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from numbers import Real
+from operator import itemgetter
 from typing import Literal
 
 from scalestop.errors import InputError
@@ -161,12 +162,7 @@ _REASON = {
 def budget_limits(
     budget: Budget, speed: Speed | None = None, scope: Literal["lifetime", "job"] = "lifetime"
 ) -> tuple[Limit, ...]:
-    """Return what a budget sets on the counters of `Usage`.
-
-    Args:
-        budget: The budget.
-        speed: Carries the price, which a budget in money needs.
-        scope: Whether it holds over the run's lifetime or for one job.
+    """Return what a budget sets on the counters of `Usage`; the speed carries the price, which one in money needs.
 
     Raises:
         InputError: If a budget in money has no price.
@@ -185,23 +181,21 @@ def budget_limits(
     return tuple(limits)
 
 
+def _flops_of(budget: Budget, speed: Speed | None) -> list[int]:
+    """FLOPs of each limit that says so, or whose time or money a speed turns into them."""
+    return [*([] if budget.flops is None else [budget.flops]), *([] if speed is None else speed.flops_for(budget))]
+
+
 def _affordable_flops(budget: Budget, flops_per_token: int, speed: Speed | None) -> int | None:
     """FLOPs that the tightest limit allows this model, or None if only a speed could tell."""
-    candidates = [] if budget.flops is None else [budget.flops]
-    if budget.tokens is not None:
-        candidates.append(budget.tokens * flops_per_token)
-    if speed is not None:
-        candidates += speed.flops_for(budget)
-    return min(candidates, default=None)
+    tokens = [] if budget.tokens is None else [budget.tokens * flops_per_token]
+    return min(_flops_of(budget, speed) + tokens, default=None)
 
 
 def _compute_of(budget: Budget, speed: Speed | None) -> Budget:
     """The budget as FLOPs or tokens, for a model that is still to be chosen."""
-    timed = speed.flops_for(budget) if speed is not None else []
-    candidates = [*timed, *([budget.flops] if budget.flops is not None else [])]
-    if not candidates and budget.tokens is None:
-        return budget
-    return Budget(flops=min(candidates, default=None), tokens=budget.tokens)
+    flops = min(_flops_of(budget, speed), default=None)
+    return budget if flops is None and budget.tokens is None else Budget(flops=flops, tokens=budget.tokens)
 
 
 def _forecast(plan: Plan, law: ScalingLaw | None) -> Plan:
@@ -209,15 +203,11 @@ def _forecast(plan: Plan, law: ScalingLaw | None) -> Plan:
     if plan.too_large and plan.rule.oversized == "stop":
         return replace(plan, stop_step=0, stop_tokens=0, stop_reason=StopReason.MODEL_OVERSIZED)
     per_step = plan.tokens_per_step or 1
-    best: tuple[int, Limit] | None = None
-    for limit in plan.limits:
-        steps = _steps_to(limit, plan, per_step)
-        # strictly fewer: at a tie the rule's order decides, as in decide()
-        if steps is not None and (best is None or steps < best[0]):
-            best = steps, limit
-    if best is None:
+    reached = [(steps, limit) for limit in plan.limits if (steps := _steps_to(limit, plan, per_step)) is not None]
+    if not reached:
         return plan
-    steps, limit = best
+    # the first of the fewest: at a tie the rule's order decides, as in decide()
+    steps, limit = min(reached, key=itemgetter(0))
     tokens = steps * per_step
     loss = interval = None
     of_run = False

@@ -150,25 +150,19 @@ def _describe(plan: Plan) -> str:
     if plan.findings:
         rows.append(("findings", plan.findings))
     rows += [("differs", line) for line in plan.differences]
-    best = plan.allocation
+    best, size = plan.allocation, f"N {human_count(plan.num_params)}"
     if best is not None:
         loss = f", loss {spread(best.loss, best.loss_interval, '.3f')}" if best.loss is not None else ""
-        rows.append(
-            (
-                "optimum",
-                f"N_opt {spread(best.num_params, best.params_interval)}, "
-                f"D_opt {spread(best.num_tokens, best.tokens_interval)} tokens "
-                f"({best.tokens_per_param:.3g} per {plan.n_counts} param){loss}",
-            )
-        )
-        rows.append(("model", f"N {human_count(plan.num_params)} = {plan.size_ratio:.3g} N_opt: {plan.verdict}"))
-    else:
-        if plan.law_chosen != "none":
-            rows.append(("optimum", "not known yet: time and money become FLOPs once a speed is given or measured"))
-        rows.append(("model", f"N {human_count(plan.num_params)}"))
+        text = f"N_opt {spread(best.num_params, best.params_interval)}, "
+        text += f"D_opt {spread(best.num_tokens, best.tokens_interval)} tokens "
+        rows.append(("optimum", f"{text}({best.tokens_per_param:.3g} per {plan.n_counts} param){loss}"))
+        size += f" = {plan.size_ratio:.3g} N_opt: {plan.verdict}"
+    elif plan.law_chosen != "none":
+        rows.append(("optimum", "not known yet: time and money become FLOPs once a speed is given or measured"))
+    rows.append(("model", size))
     if plan.flops_per_token != 6 * plan.num_params:
-        rows.append(("cost", f"{human_count(plan.flops_per_token)} FLOPs/token "
-                             f"= {plan.flops_per_token / plan.num_params:.3g} N (the law counts 6 N)"))  # fmt: skip
+        times = f"{plan.flops_per_token / plan.num_params:.3g} N (the law counts 6 N)"
+        rows.append(("cost", f"{human_count(plan.flops_per_token)} FLOPs/token = {times}"))
     rows.append(("stop", _stop(plan)))
     if plan.loss_at_stop is not None:
         rows.append(("loss there", _loss(plan)))

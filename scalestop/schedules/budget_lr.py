@@ -142,11 +142,7 @@ class BudgetLR(LRScheduler):
         return self.factor_at(self._progress)
 
     def factor_at(self, progress: float) -> float:
-        """Return the rate at a point of the run, as a share of its peak.
-
-        Args:
-            progress: How far the run is, 0 to 1.
-        """
+        """Return the rate at a point of the run, 0 to 1, as a share of its peak."""
         decay = self.decay if self._decay_start is None else 1 - self._decay_start
         return budget_factor(progress, 0.0 if self._warm else self.warmup, decay, self.shape, self.floor)
 
@@ -161,11 +157,9 @@ class BudgetLR(LRScheduler):
         self._set(self._progress)
 
     def advance(self, progress: float, clock: str = "") -> None:
-        """Set a clock, and with it the rate of the next optimizer step.
+        """Set a clock to how far the run is, 0 to 1, and with it the rate of the next optimizer step.
 
-        Args:
-            progress: How far the run is, 0 to 1.
-            clock: Name of the clock. Where there are several, the one that is furthest counts.
+        Where there are several clocks, by name, the one that is furthest counts.
 
         Raises:
             InputError: If progress is not a number.
@@ -248,12 +242,8 @@ class BudgetLR(LRScheduler):
 def begin_branch(schedules: Sequence[BudgetLR], progress: float) -> bool:
     """Let each schedule's decay begin where its checkpoint stands; leave a branch that is resumed as it was.
 
-    Args:
-        schedules: As restored from the checkpoint, before any clock has told them the time.
-        progress: How far the checkpoint is on the way to the branch's end.
-
-    Returns:
-        Whether a branch begins here, rather than being resumed.
+    The schedules are as restored from the checkpoint, before any clock has told them the time, and `progress` says how
+    far that is on the way to the branch's end. Returns whether a branch begins here, rather than being resumed.
 
     Raises:
         InputError: If there is nothing to bring down, or not from here.

@@ -79,12 +79,7 @@ def _planned_calls(scheduler: Any) -> int | None:
 
 
 def horizon_conflicts(scheduled: Sequence[Scheduled], plan: Plan) -> list[str]:
-    """Say where a schedule ends elsewhere than the planned run.
-
-    Args:
-        scheduled: The run's schedulers.
-        plan: The plan; without a stop step there is nothing to compare with.
-    """
+    """Say where a schedule ends elsewhere than the planned run, if that has a stop step to compare with."""
     lines: list[str] = []
     stop, tokens = plan.stop_step, plan.stop_tokens
     if not stop or not tokens or _ends_with_a_job(plan):
@@ -121,15 +116,10 @@ def _horizon_share(schedule: BudgetLR, plan: Plan) -> float | None:
 
 
 def rate_at_stop(scheduled: Sequence[Scheduled], plan: Plan) -> float | None:
-    """Return the learning rate at the planned stop as a share of its peak, as far as it can be told beforehand.
+    """Return the learning rate at the planned stop as a share of its peak; None where it cannot be told beforehand.
 
-    Args:
-        scheduled: The run's schedulers; with none the rate stays at its peak.
-        plan: The plan.
-
-    Returns:
-        None where it cannot be told. A schedule of the user's own that is made for more steps than the run has is
-        taken to fall evenly to nothing: near enough to say whether it will have decayed.
+    Without a scheduler the rate stays at its peak. One of the user's own that is made for more steps than the run has
+    is taken to fall evenly to nothing: near enough to say whether it will have decayed.
     """
     if not scheduled:
         return 1.0
@@ -144,21 +134,13 @@ def rate_at_stop(scheduled: Sequence[Scheduled], plan: Plan) -> float | None:
 
 
 def decay_note(scheduled: Sequence[Scheduled], plan: Plan, penalty: UndecayedPenalty | None) -> str | None:
-    """Say that the learning rate will not have decayed where the run stops, and what that costs.
+    """Say that the learning rate will not have decayed where the run stops, and what that costs by earlier runs.
 
-    Args:
-        scheduled: The run's schedulers.
-        plan: The plan.
-        penalty: What earlier runs say of it; None if they say nothing.
-
-    Returns:
-        A line for the plan; None if the rate will have decayed, or nobody can tell.
+    Returns a line for the plan; None if the rate will have decayed, or nobody can tell.
     """
     rate = rate_at_stop(scheduled, plan)
     ends = plan.stop_reason is not StopReason.MODEL_OVERSIZED and not _ends_with_a_job(plan)
     if rate is None or rate <= DECAYED_SHARE or not ends:
         return None
-    line = "the learning rate will not have decayed at the stop"
-    if penalty is None:
-        return f"{line}; scalestop.BudgetLR would see to that"
-    return f"{line}: expect {penalty} against a decayed one; scalestop.BudgetLR would see to that"
+    cost = "" if penalty is None else f": expect {penalty} against a decayed one"
+    return f"the learning rate will not have decayed at the stop{cost}; scalestop.BudgetLR would see to that"

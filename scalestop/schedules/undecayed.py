@@ -55,13 +55,8 @@ def undecayed_penalty(records: Iterable[RunRecord]) -> UndecayedPenalty | None:
     """Return by how much loss an undecayed run ends worse than a decayed one of the same N and D.
 
     Each undecayed run is held against the decayed ones whose N (counted alike) and D differ from its own by at most
-    2 %: those of its own seed where there are any, else all, and of several their median.
-
-    Args:
-        records: Finished runs.
-
-    Returns:
-        The median difference with its range; None if no two runs can be compared.
+    2 %: those of its own seed where there are any, else all, and of several their median. Returns the median difference
+    with its range; None if no two runs can be compared.
     """
     known = [r for r in records if r.loss is not None and math.isfinite(r.loss) and r.lr_decayed is not None]
     decayed = [r for r in known if r.lr_decayed]
@@ -72,24 +67,13 @@ def undecayed_penalty(records: Iterable[RunRecord]) -> UndecayedPenalty | None:
         like = [other for other in decayed if _alike(run, other)]
         like = [other for other in like if other.seed == run.seed] or like
         if like:
-            gaps.append(_loss(run) - statistics.median(_loss(other) for other in like))
+            gaps.append((run.loss or 0.0) - statistics.median(other.loss or 0.0 for other in like))
             compared.append(run)
     if not gaps:
         return None
     params, tokens = [r.num_params for r in compared], [r.num_tokens for r in compared]
-    return UndecayedPenalty(
-        statistics.median(gaps),
-        min(gaps),
-        max(gaps),
-        len(gaps),
-        (min(params), max(params)),
-        (min(tokens), max(tokens)),
-    )
-
-
-def _loss(record: RunRecord) -> float:
-    assert record.loss is not None
-    return record.loss
+    ends = (min(params), max(params)), (min(tokens), max(tokens))
+    return UndecayedPenalty(statistics.median(gaps), min(gaps), max(gaps), len(gaps), *ends)
 
 
 def _alike(one: RunRecord, other: RunRecord) -> bool:

@@ -5,11 +5,8 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from scalestop.accounting.hardware import device_count, device_name, is_in_table, mfu, peak_flops_per_second
-from scalestop.errors import InputError
+from scalestop.accounting.hardware import device_count, device_name, is_in_table, peak_flops_per_second
 
 
 @pytest.fixture
@@ -126,33 +123,6 @@ def test_names_and_counts(gpu):
     assert device_name("cpu").startswith("cpu")
     assert device_count("cpu") == 1
     assert device_count("cuda") == max(1, torch.cuda.device_count())
-
-
-class TestMfu:
-    @given(st.floats(1, 1e25), st.floats(1e-3, 1e7), st.floats(1e9, 1e16), st.integers(1, 10_000))
-    def test_is_the_share_of_the_peak(self, flops, seconds, peak, devices):
-        assert mfu(flops, seconds, peak, devices) * (seconds * peak * devices) == pytest.approx(flops)
-
-    def test_by_hand(self):
-        """8 devices of 312 TFLOP/s at 40 % do 8 * 312e12 * 0.4 * 100 FLOPs in 100 s."""
-        assert mfu(9.984e16, 100, 312e12, 8) == pytest.approx(0.4)
-
-    def test_unknown_peak(self):
-        assert mfu(1e12, 1.0, None) is None
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ((-1, 1, 1e12), "flops=-1"),
-            ((1, 0, 1e12), "seconds=0"),
-            ((1, float("nan"), 1e12), "seconds=nan"),
-            ((1, 1, 0), "peak_flops_per_second=0"),
-            ((1, 1, 1e12, 0), "num_devices=0"),
-        ],
-    )
-    def test_refused(self, arguments, message):
-        with pytest.raises(InputError, match=message):
-            mfu(*arguments)
 
 
 def test_accounting_does_not_import_lightning():

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fitting_data import chinchilla_runs, data_folder, gadre_runs, read_columns
 from fitting_oracle import BEST, published_grid, scipy_best
 
-from scalestop.fitting.solve.resample import bootstrap_counts
+from scalestop.fitting.methods.resampled import bootstrap_counts
 from scalestop.fitting.solve.surface_fit import SurfaceProblem
 
 pytestmark = pytest.mark.benchmark
@@ -129,7 +129,8 @@ def test_the_fit_against_the_chinchilla_package(
     model.fit(parallel=False, simulation=False)
     seconds = time.perf_counter() - begin
     constants = np.array([[float(model.params[name]) for name in ("E", "A", "B", "alpha", "beta")]])
-    value = SurfaceProblem(**runs).value(constants)[0]
+    problem = SurfaceProblem(**runs)
+    value = problem.evaluate(problem.to_free(constants), np.ones(len(problem.loss)), problem.delta)[0][0]
     print(
         f"\nchinchilla package 0.2.0, its README's grid with log-Huber: {seconds:.1f} s, "
         f"f/f* - 1 = {value / BEST - 1:+.1e}: {seconds / fit_seconds:,.0f}x the fit's time"

@@ -174,29 +174,25 @@ import sys
 import pytorch_lightning as pl
 from text_toys import Recorder, trainer
 from scalestop.lab.data import TextData
-root, folder, log, kill_at, ckpt = sys.argv[1:]
-model = Recorder(log, int(kill_at) if kill_at != "none" else None)
+root, folder, log, kill_at = sys.argv[1:]
 save = pl.callbacks.ModelCheckpoint(root, "last", every_n_train_steps=4, save_on_train_epoch_end=False)
 run = trainer(root, max_steps=50, enable_checkpointing=True, callbacks=[save])
-run.fit(model, TextData(folder, context=32, batch_size=8), ckpt_path=ckpt if ckpt != "none" else None)
-print(run.global_step, model.embedding.weight.double().sum().item())
+run.fit(Recorder(log, int(kill_at)), TextData(folder, context=32, batch_size=8))
 """
 
 
 def test_killed_and_resumed_is_the_unbroken_run(tmp_path, folder):
-    def run(log, kill_at, ckpt):
-        words = (str(tmp_path), folder, str(tmp_path / log), str(kill_at), str(ckpt))
-        done = Forked(run_code, KILLED_RUN, *words, folder=tmp_path).wait()
-        return done, dict(line.split() for line in (tmp_path / log).read_text().splitlines())
+    def go(log, ckpt=None):
+        model = Recorder(tmp_path / log)
+        trainer(tmp_path, max_steps=50).fit(model, TextData(folder, context=32, batch_size=8), ckpt_path=ckpt)
+        return model, dict(line.split() for line in (tmp_path / log).read_text().splitlines())
 
-    whole = Recorder(tmp_path / "whole.log")
-    trainer(tmp_path, max_steps=50).fit(whole, TextData(folder, context=32, batch_size=8))
-    killed, killed_log = run("killed.log", 23, "none")
-    assert killed.returncode == -signal.SIGKILL
-    resumed, resumed_log = run("resumed.log", "none", tmp_path / "last.ckpt")
-    assert resumed.returncode == 0, resumed.stderr
+    words = (str(tmp_path), folder, str(tmp_path / "killed.log"), "23")
+    assert Forked(run_code, KILLED_RUN, *words, folder=tmp_path).wait().returncode == -signal.SIGKILL
+    killed_log = dict(line.split() for line in (tmp_path / "killed.log").read_text().splitlines())
+    whole, whole_log = go("whole.log")
+    resumed, resumed_log = go("resumed.log", tmp_path / "last.ckpt")
     assert list(map(int, killed_log)) == list(range(23))
     assert list(map(int, resumed_log)) == list(range(20, 50))
-    whole_log = dict(line.split() for line in (tmp_path / "whole.log").read_text().splitlines())
     assert {**killed_log, **resumed_log} == whole_log
-    assert resumed.stdout.splitlines()[-1] == f"50 {whole.embedding.weight.double().sum().item()}"
+    assert torch.equal(resumed.embedding.weight, whole.embedding.weight)

@@ -49,8 +49,8 @@ def test_optimal_tokens_inverts_optimal_and_exponents_are_its_slopes(law, flops)
     num_params, num_tokens = law.optimal(flops)
     assert law.optimal_tokens(num_params) == pytest.approx(num_tokens, rel=1e-9)
     far = law.optimal(10 * flops)
-    assert np.log10(far.num_params / num_params) == pytest.approx(law.a, abs=1e-9)
-    assert np.log10(far.num_tokens / num_tokens) == pytest.approx(law.b, abs=1e-9)
+    assert np.log10(far.num_params / num_params) == pytest.approx(law.beta / (law.alpha + law.beta), abs=1e-9)
+    assert np.log10(far.num_tokens / num_tokens) == pytest.approx(law.alpha / (law.alpha + law.beta), abs=1e-9)
 
 
 @given(law=laws, flops=budgets)

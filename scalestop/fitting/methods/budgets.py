@@ -55,13 +55,7 @@ class IsoFLOP:
 def find_budgets(flops: Array) -> tuple[list[NDArray[np.int_]], NDArray[np.int_]]:
     """Group runs by budget: by exact budgets where most runs have them, else by like compute.
 
-    Budgets may lie closer together than runs of one budget do in another table.
-
-    Args:
-        flops: Compute of each run, shape (R,).
-
-    Returns:
-        As `group_by_budget`.
+    Budgets may lie closer together than runs of one budget do in another table. See `group_by_budget`.
     """
     exact = group_by_budget(flops, _EXACT_BUDGET)
     if len(exact[1]) <= (1 - _MOST) * len(flops):
@@ -75,13 +69,8 @@ def group_by_budget(
 ) -> tuple[list[NDArray[np.int_]], NDArray[np.int_]]:
     """Put runs of like compute together: the fullest window of width `tolerance` first, then the next.
 
-    Args:
-        flops: Compute of each run, shape (R,).
-        tolerance: Largest over smallest compute within a group.
-        least: Runs that make a group.
-
     Returns:
-        The groups' rows, by compute, and the rows that are in no group.
+        The rows of the groups of at least `least` runs, by compute, and the rows that are in no group.
     """
     order = np.argsort(flops, kind="stable")
     log_c = np.log(flops[order])
@@ -108,13 +97,6 @@ def fit_budget(table: RunTable, rows: NDArray[np.int_]) -> IsoFLOP:
 
     The window begins around the best run and follows the minimum until it holds the same runs twice. Where too few
     sizes lie in it, it takes the nearest ones besides; where those curve downwards, it is doubled.
-
-    Args:
-        table: The runs.
-        rows: Those of the budget.
-
-    Returns:
-        The parabola, or the reason for which there is none.
     """
     log_n, loss, weight = np.log(table.params[rows]), table.loss[rows], table.weight[rows]
     flops = float(np.exp(np.log(6 * table.params[rows] * table.tokens[rows]).mean()))
@@ -190,14 +172,8 @@ def draw_deficit(group: IsoFLOP, table: RunTable) -> Array:
 
     For residuals of one variance the covariance of the coefficients is that times A = (X'X)^-1, and reweighting rows
     gives A X' diag(1 - h) X A on average, h the rows' leverages (White 1980's estimator, which MacKinnon and White
-    1985 mend by 1 - h). Both, by the delta method, for the minimum's place, depth and curvature.
-
-    Args:
-        group: A budget with a minimum.
-        table: The runs.
-
-    Returns:
-        Three factors of at most 1.
+    1985 mend by 1 - h). Both, by the delta method, for the minimum's place, depth and curvature: three factors of at
+    most 1.
     """
     rows = np.array(group.window)
     root = np.sqrt(table.weight[rows])[:, None]

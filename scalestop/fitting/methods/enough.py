@@ -6,7 +6,7 @@ import numpy as np
 
 from scalestop.errors import InputError
 from scalestop.fitting.methods.method import FitOptions
-from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.sweep import apart
 from scalestop.fitting.tables.table import RunTable
 
 APART = 1.05
@@ -23,7 +23,7 @@ def require_spread(table: RunTable) -> None:
         InputError: Saying what is missing and what to add.
     """
     for name, symbol, values in (("params", "N", table.params), ("tokens", "D", table.tokens)):
-        if count_apart(values) < 3:
+        if apart(values, APART).max() < 2:
             low, high = float(values.min()), float(values.max())
             raise InputError(
                 f"records: {symbol} takes fewer than three values ({low:.3g} to {high:.3g}), so the loss as a function "
@@ -48,12 +48,3 @@ def require_floor(table: RunTable, options: FitOptions) -> None:
     least = float(table.loss.min())
     if options.irreducible is not None and options.irreducible >= least:
         raise InputError(f"irreducible: E = {options.irreducible:g} is not below the least loss measured, {least:.4g}")
-
-
-def count_apart(values: Array, factor: float = APART) -> int:
-    """Return how many values there are that lie further than `factor` from the next smaller one counted."""
-    count, last = 0, 0.0
-    for value in np.sort(values):
-        if value > last * factor:
-            count, last = count + 1, float(value)
-    return count

@@ -9,16 +9,22 @@ import numpy as np
 from scalestop.errors import InputError
 from scalestop.fitting.methods.frontier import power_law
 from scalestop.fitting.methods.isoflop import NAMES
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals, in_chunks
+from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals, in_chunks
+from scalestop.fitting.methods.resampled import bootstrap_counts, leave_out
 from scalestop.fitting.solve.newton import Array
-from scalestop.fitting.solve.resample import bootstrap_counts, leave_one_out
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import PowerLawAllocation
+from scalestop.laws.findings import warnings_of
 
 NUM_BUDGETS = 1500
 """Log-spaced computes at which the runs are compared, as in the paper."""
 
 _ELEMENTS = 5_000_000
+_SCHEDULE = (
+    "Losses along a run are measured before its learning rate has come down, and lie above those of a run that ends "
+    "there: the envelope favours sizes whose schedule happened to fit. Prefer 'isoflop' or 'parametric' on final "
+    "losses."
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,8 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
     """Find the size with the lowest loss at each compute, and fit N_opt = k_N·C^a through them.
 
     A compute counts only where a smaller and a larger size than the best were both still to be compared: at the ends,
-    the best of what happened to be there is no minimum.
-
-    Args:
-        table: Runs with a `curve` of (tokens, loss), or several rows per run.
-        options: Only the bootstrap's apply.
+    the best of what happened to be there is no minimum. The runs need a `curve` of (tokens, loss), or several rows
+    each; of the options only the bootstrap's apply.
 
     Raises:
         InputError: If there are no curves of at least three sizes, or they enclose no minimum.
@@ -75,26 +78,14 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
     usable = np.isfinite(draws).all(axis=1)
     if options.bootstrap and usable.sum() < 20:
         raise InputError("records: too few runs for a bootstrap of the envelope; add runs, or use method='parametric'")
-    jackknife = in_chunks(refit, leave_one_out(runs), None, chunk)
+    jackknife = in_chunks(refit, leave_out(runs, runs), None, chunk)
     enclosed = np.isfinite(best[0])
     fitted = estimate[0] * flops[enclosed] ** estimate[1]
     lowest = losses.min(axis=0)[enclosed]
-    findings = [
-        Finding(
-            "envelope-schedule",
-            "warning",
-            "Losses along a run are measured before its learning rate has come down, and lie above those of a run "
-            "that ends there: the envelope favours sizes whose schedule happened to fit. Prefer 'isoflop' or "
-            "'parametric' on final losses.",
-        )
-    ]
+    found = {"envelope-schedule": _SCHEDULE}
     if not usable.all():
-        findings.append(
-            Finding(
-                "envelope-lost",
-                "warning",
-                f"{1 - usable.mean():.0%} of the bootstrap samples enclosed no minimum and were left out.",
-            )
+        found["envelope-lost"] = (
+            f"{1 - usable.mean():.0%} of the bootstrap samples enclosed no minimum and were left out."
         )
     return MethodFit(
         law_class=PowerLawAllocation,
@@ -108,7 +99,7 @@ def fit_envelope(table: RunTable, options: FitOptions) -> MethodFit:
         residuals=Residuals(
             best[0][enclosed], flops[enclosed] / (6 * best[0][enclosed]), lowest, lowest, ("",) * int(enclosed.sum())
         ),
-        findings=tuple(findings),
+        findings=warnings_of(found),
         notes=(f"{int(enclosed.sum())} of {NUM_BUDGETS} computes enclose a minimum.",),
         left_out=tuple(names),
         detail=Envelope(flops, params, losses, best[0]),

@@ -32,14 +32,7 @@ def loss_frontier(flops: Array, depths: Array) -> Array:
     """Fit L = E + K·C^-gamma to each row of depths (M, groups), leaving out NaN; shape (M, 3), NaN under four.
 
     Least squares of relative errors. For a given gamma E and K are linear, so only gamma is searched: on a grid of
-    .01 to 1.5, then twice between the neighbours of the best.
-
-    Args:
-        flops: Compute of each budget, shape (groups,).
-        depths: Least loss of each budget, nats per token.
-
-    Returns:
-        E (at least 0), K and gamma.
+    .01 to 1.5, then twice between the neighbours of the best. E is at least 0.
     """
     present = np.isfinite(depths)
     weight = np.where(present, 1.0 / np.where(present, depths, 1.0), 0.0)
@@ -78,10 +71,7 @@ def _linear_part(x: Array, weight: Array, gammas: Array) -> tuple[Array, Array, 
 def steepness(depths: Array, curvatures: Array, E: Array) -> Array:
     """Return kappa of K·C^-gamma·cosh(kappa·x), whose parabola at x = 0 has curvature c2 = (L - E)·kappa^2/2.
 
-    Args:
-        depths: Least loss of each budget, shape (M, groups); NaN is left out.
-        curvatures: c2 of each budget.
-        E: Irreducible loss, shape (M,).
+    Depths L and curvatures c2 of the budgets have shape (M, groups), of which NaN is left out, and E (M,).
     """
     present = np.isfinite(depths) & np.isfinite(curvatures)
     above = np.where(present, depths - E[:, None], 0.0)

@@ -19,11 +19,12 @@ from scalestop.fitting.methods.budgets import (
     parabola,
 )
 from scalestop.fitting.methods.frontier import loss_frontier, power_law, steepness
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals
+from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.resampled import resample
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import PowerLawAllocation
+from scalestop.laws.findings import Finding, notes_of, warnings_of
 from scalestop.laws.isoflop import IsoFLOPLaw, isoflop_loss
 
 NAMES = ("k_N", "a")
@@ -81,12 +82,8 @@ class _Budgets:
         Reweighted least squares scatter too little, as a parabola runs closest to the runs at the ends of its window,
         which decide most: `draw_deficit` says by how much. And where the minima lie further off their power laws than
         such draws do, each budget is off by something of its own (a random effect): its variance is the excess, known
-        from few budgets, so it is drawn from Student's t.
-
-        Args:
-            draws: Minima of reweighted runs, shape (M, 3·groups).
-            estimate: Those of the runs, shape (1, 3·groups).
-            seed: Seed of what is drawn besides.
+        from few budgets, so it is drawn from Student's t. The estimate has shape (1, 3·groups), the draws
+        (M, 3·groups).
         """
         deficits = [draw_deficit(group, self.table) for group in self.groups]
         spread = (draws - estimate) / np.concatenate(deficits)
@@ -124,11 +121,7 @@ def fit_isoflop(table: RunTable, options: FitOptions) -> MethodFit:
 
     The intervals come from reweighting whole runs, each by an exponential variate (the Bayesian bootstrap, Rubin 1981):
     a run read at several budgets is one run at all of them, and no budget ever runs out of sizes, as it would were
-    runs drawn. `_Budgets.widen` says what is added.
-
-    Args:
-        table: The runs.
-        options: Only the bootstrap's apply.
+    runs drawn. `_Budgets.widen` says what is added. Of the options only the bootstrap's apply.
 
     Raises:
         InputError: If fewer than two budgets have a minimum; each refused one is named with its reason.
@@ -207,25 +200,18 @@ def _or_estimate(constants: Array, estimate: Array) -> Array:
 def _findings(
     table: RunTable, groups: tuple[IsoFLOP, ...], refusals: list[str], outside: NDArray[np.int_], lost: float
 ) -> tuple[Finding, ...]:
-    found = [Finding("isoflop-refused", "warning", f"Budget refused, {refusal}.") for refusal in refusals]
+    refused = (Finding("isoflop-refused", "warning", f"Budget refused, {refusal}.") for refusal in refusals)
+    found, notes = {}, {}
     kept = [group for group in groups if group.best_params is not None]
     if len(outside):
-        found.append(
-            Finding(
-                "isoflop-single",
-                "warning",
-                f"{len(outside)} of {len(table)} runs share their compute with too few others and were left out.",
-            )
+        found["isoflop-single"] = (
+            f"{len(outside)} of {len(table)} runs share their compute with too few others and were left out."
         )
     far = sum(len(group.rows) - len(group.window) for group in kept)
     if far:
-        found.append(
-            Finding(
-                "isoflop-window",
-                "note",
-                f"{far} of {sum(len(group.rows) for group in kept)} runs lie further than x{WINDOW:g} from their "
-                f"budget's minimum, where the true curve is no parabola, and were left out.",
-            )
+        notes["isoflop-window"] = (
+            f"{far} of {sum(len(group.rows) for group in kept)} runs lie further than x{WINDOW:g} from their "
+            f"budget's minimum, where the true curve is no parabola, and were left out."
         )
     biased = []
     for group in kept:
@@ -237,30 +223,18 @@ def _findings(
             biased.append(f"{group.flops:.3g} FLOPs is off-centre, x{below:.2g} below and x{above:.2g} above")
     if biased:
         shown = "; ".join(biased[:4]) + ("; ..." if len(biased) > 4 else "")
-        found.append(
-            Finding(
-                "isoflop-biased",
-                "warning",
-                f"{len(biased)} of {len(groups)} grids have too few sizes near their minimum, or are off-centre, and "
-                f"the minimum of the parabola comes out biased: {shown}. method='parametric' on the same runs has no "
-                f"such bias.",
-            )
+        found["isoflop-biased"] = (
+            f"{len(biased)} of {len(groups)} grids have too few sizes near their minimum, or are off-centre, and "
+            f"the minimum of the parabola comes out biased: {shown}. method='parametric' on the same runs has no "
+            f"such bias."
         )
     if len(kept) < LOSS_BUDGETS:
-        found.append(
-            Finding(
-                "isoflop-no-loss",
-                "note",
-                f"{len(kept)} budgets have a minimum; from {LOSS_BUDGETS} on the law forecasts the loss too.",
-            )
+        notes["isoflop-no-loss"] = (
+            f"{len(kept)} budgets have a minimum; from {LOSS_BUDGETS} on the law forecasts the loss too."
         )
     if lost > 0.01:
-        found.append(
-            Finding(
-                "isoflop-lost",
-                "warning",
-                f"{lost:.0%} of the bootstrap samples had too few minima and were left out of the intervals, which are "
-                f"too narrow by that much.",
-            )
+        found["isoflop-lost"] = (
+            f"{lost:.0%} of the bootstrap samples had too few minima and were left out of the intervals, which are "
+            f"too narrow by that much."
         )
-    return tuple(found)
+    return (*refused, *warnings_of(found), *notes_of(notes))

@@ -12,7 +12,7 @@ from scalestop.fitting.methods.enough import require_spread
 from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.resampled import resample
 from scalestop.fitting.solve.newton import Array, Bounds
-from scalestop.fitting.solve.numeric import NumericProblem
+from scalestop.fitting.solve.problem import NumericProblem
 from scalestop.fitting.solve.surface import HUBER_DELTA
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import KaplanLaw
@@ -100,12 +100,9 @@ class KaplanProblem(NumericProblem):
 
 
 def allocation_of(constants: Array) -> Array:
-    """Append k_N (at one PF-day) and a of the joint law's own minimum along 6·N·D = C.
+    """Append k_N (at one PF-day) and a of the joint law's own minimum along 6·N·D = C to its four constants, (M, 4).
 
     Setting the derivative to zero gives N^(1+rho) = rho·N_c^rho·C/(6·D_c), rho = alpha_N/alpha_D; a = 1/(1+rho).
-
-    Args:
-        constants: (alpha_N, alpha_D, N_c, D_c), shape (M, 4).
     """
     alpha_n, alpha_d, n_c, d_c = constants.T
     ratio = alpha_n / alpha_d
@@ -114,11 +111,7 @@ def allocation_of(constants: Array) -> Array:
 
 
 def fit_kaplan(table: RunTable, options: FitOptions) -> MethodFit:
-    """Fit Kaplan et al.'s joint law. N should count body parameters, as theirs does.
-
-    Args:
-        table: The runs.
-        options: `delta` applies.
+    """Fit Kaplan et al.'s joint law. N should count body parameters, as theirs does. Of the options `delta` applies.
 
     Raises:
         InputError: If there are fewer than five runs, or they are of too few sizes, token counts or budgets.
@@ -141,10 +134,7 @@ def fit_kaplan(table: RunTable, options: FitOptions) -> MethodFit:
         law_class=KaplanLaw,
         names=NAMES,
         estimate=estimate,
-        draws=again.draws,
-        jackknife=again.jackknife,
-        alone=again.alone,
-        left_out=again.left_out,
+        **again._asdict(),
         objective=float(best.value[0]),
         num_free=4,
         residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),

@@ -16,8 +16,6 @@ from scalestop.fitting.solve.surface import HUBER_DELTA
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import Finding, LawInfo, ScalingLaw, Uncertainty
 
-__all__ = ["Finding", "FitOptions", "MethodFit", "Progress", "Residuals", "in_chunks", "storable"]
-
 Progress = Callable[[int, int], None]
 """Called with the refits done and the refits asked for."""
 
@@ -88,11 +86,6 @@ class Residuals:
         """log(measured / predicted); 0.01 is 1 %."""
         return np.log(self.measured / self.predicted)
 
-    @property
-    def nats(self) -> Array:
-        """Measured less predicted, nats per token."""
-        return self.measured - self.predicted
-
 
 @dataclass(frozen=True)
 class MethodFit:
@@ -141,13 +134,7 @@ class MethodFit:
     def law(self, info: LawInfo, table: RunTable, method: str, intervals: Mapping[str, tuple[float, float]]) -> Any:
         """Return the fitted law with its draws, and with its runs' scatter if it predicts their loss.
 
-        Without draws it is a law without any uncertainty.
-
-        Args:
-            info: Name, source, range, notes.
-            table: The runs.
-            method: The method's name.
-            intervals: Interval of each constant.
+        Without draws it is a law without any uncertainty; `intervals` are those of its constants.
         """
         constants: dict[str, Any] = dict(zip(self.names, (float(v) for v in self.estimate), strict=True))
         law = self.law_class(info=info, **constants, **self.fixed)
@@ -193,13 +180,9 @@ SAVED_SCATTER = 1000
 
 
 def in_chunks(refit: Callable[[Array], Array], weights: Array, progress: Progress | None, chunk: int = 512) -> Array:
-    """Refit to many weightings, telling `progress` after every chunk.
+    """Refit to many weightings (M, R), so many at a time, telling `progress` after each chunk of them.
 
-    Args:
-        refit: Takes weights (m, R), returns constants (m, p).
-        weights: Shape (M, R).
-        progress: Told how many are done, of how many.
-        chunk: Refits at a time.
+    `refit` takes weights (m, R), and returns constants (m, p).
     """
     if not len(weights):
         return refit(np.ones((1, weights.shape[1])))[:0]

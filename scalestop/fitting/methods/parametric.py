@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from scalestop.errors import InputError
 from scalestop.fitting.methods.enough import require_floor, require_spread
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals
+from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.resampled import resample
-from scalestop.fitting.solve.likelihood import fit_with_scale, refit_with_scale
+from scalestop.fitting.solve.likelihood import refit_with_scale
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.solve.surface import NAMES
 from scalestop.fitting.solve.surface_fit import SurfaceProblem
 from scalestop.fitting.tables.table import RunTable
-from scalestop.laws import ParametricLaw
+from scalestop.laws import Finding, ParametricLaw
 from scalestop.laws.parametric import parametric_loss
 
 
 def fit_parametric(table: RunTable, options: FitOptions) -> MethodFit:
     """Fit the parametric law, and refit it to bootstrap samples and with each run left out.
 
-    Args:
-        table: The runs.
-        options: `tied`, `irreducible`, `delta` and `fitted_scale` apply.
+    Of the options `tied`, `irreducible`, `delta` and `fitted_scale` apply.
 
     Raises:
-        InputError: If the runs cannot determine the law: too few, or of too few sizes, token counts or
-            budgets.
+        InputError: If the runs cannot determine the law: too few, or of too few sizes, token counts or budgets.
     """
     problem = surface_problem(table, options)
-    best = fit_with_scale(problem, table.weight) if options.fitted_scale else problem.fit(table.weight)
+    best = problem.fit(table.weight)
+    again_from = partial(refit_with_scale, problem) if options.fitted_scale else problem.refit
+    if options.fitted_scale:
+        best = refit_with_scale(problem, table.weight[None, :], best.theta)
     start = best.theta[0]
 
     def refit(counts: Array) -> Array:
-        weights = counts * table.weight
-        if options.fitted_scale:
-            return refit_with_scale(problem, weights, start).theta
-        return problem.refit(weights, start).theta
+        return again_from(counts * table.weight, start).theta
 
     again = resample(refit, start, table, options)
     predicted = np.asarray(parametric_loss(table.params, table.tokens, *start))
@@ -50,10 +49,7 @@ def fit_parametric(table: RunTable, options: FitOptions) -> MethodFit:
         law_class=ParametricLaw,
         names=NAMES,
         estimate=start,
-        draws=again.draws,
-        jackknife=again.jackknife,
-        alone=again.alone,
-        left_out=again.left_out,
+        **again._asdict(),
         objective=float(best.value[0]),
         num_free=problem.num_free,
         residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),
@@ -76,14 +72,7 @@ def surface_problem(table: RunTable, options: FitOptions) -> SurfaceProblem:
     Raises:
         InputError: Naming what the runs lack.
     """
-    problem = SurfaceProblem(
-        table.params,
-        table.tokens,
-        table.loss,
-        tied=options.tied,
-        irreducible=options.irreducible,
-        delta=options.delta,
-    )
+    problem = SurfaceProblem(table.params, table.tokens, table.loss, options.tied, options.irreducible, options.delta)
     need = problem.num_free + 1
     if len(table) < need:
         raise InputError(

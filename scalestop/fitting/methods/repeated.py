@@ -8,15 +8,16 @@ from functools import cached_property
 import numpy as np
 
 from scalestop.errors import InputError
-from scalestop.fitting.methods.method import Finding, FitOptions, MethodFit, Residuals
+from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.parametric import surface_problem
 from scalestop.fitting.methods.resampled import resample
 from scalestop.fitting.solve.newton import Array, Bounds
-from scalestop.fitting.solve.numeric import NumericProblem
+from scalestop.fitting.solve.problem import NumericProblem
 from scalestop.fitting.solve.surface import NAMES as SURFACE_NAMES
 from scalestop.fitting.solve.surface_fit import SurfaceProblem
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws import DataConstrainedLaw
+from scalestop.laws.findings import Finding, warnings_of
 from scalestop.laws.repeated import repeated_loss
 
 NAMES = (*SURFACE_NAMES, "R_D", "R_N")
@@ -88,11 +89,8 @@ def fit_repeated(table: RunTable, options: FitOptions) -> MethodFit:
     """Fit the data-constrained law to runs of which some saw their tokens more than once.
 
     All constants are fitted together; Muennighoff et al. fit the plain law first and hold it, with alpha = beta
-    (`tied=True` does that).
-
-    Args:
-        table: The runs, with `unique_tokens`; a run without counts as having seen each token once.
-        options: `tied`, `irreducible` and `delta` apply.
+    (`tied=True` does that). A run without `unique_tokens` counts as having seen each token once. Of the options `tied`,
+    `irreducible` and `delta` apply.
 
     Raises:
         InputError: If no run repeats tokens, or the runs are too few.
@@ -124,10 +122,7 @@ def fit_repeated(table: RunTable, options: FitOptions) -> MethodFit:
         law_class=DataConstrainedLaw,
         names=NAMES,
         estimate=start,
-        draws=again.draws,
-        jackknife=again.jackknife,
-        alone=again.alone,
-        left_out=again.left_out,
+        **again._asdict(),
         objective=float(best.value[0]),
         num_free=problem.num_free,
         residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),
@@ -152,19 +147,15 @@ def _half_life_findings(table: RunTable, unique: Array, constants: Array, draws:
         return ()
     _, A, B, alpha, beta, r_d, r_n = constants
     warranted = np.exp((np.log(alpha * A / (beta * B)) + beta * np.log(unique)) / alpha)
-    found = []
+    found = {}
     for name, half_life, repeats, column in (
         ("R_D", r_d, table.tokens / unique - 1, draws[:, 5]),
         ("R_N", r_n, table.params / warranted - 1, draws[:, 6]),
     ):
         low, high = np.quantile(column, [0.05, 0.95])
         if repeats.max() < 0.5 * half_life or high > 20 * low:
-            found.append(
-                Finding(
-                    f"{name}-undetermined",
-                    "warning",
-                    f"{name}* is hardly determined: {half_life:.3g} (90 %: {low:.3g} to {high:.3g}), where the runs go "
-                    f"up to {max(float(repeats.max()), 0):.3g} repetitions; add runs of more.",
-                )
+            found[f"{name}-undetermined"] = (
+                f"{name}* is hardly determined: {half_life:.3g} (90 %: {low:.3g} to {high:.3g}), where the runs go "
+                f"up to {max(float(repeats.max()), 0):.3g} repetitions; add runs of more."
             )
-    return tuple(found)
+    return warnings_of(found)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalestop.fitting.methods.method import FitOptions, in_chunks
 from scalestop.fitting.solve.newton import Array
-from scalestop.fitting.solve.resample import bootstrap_counts, leave_out
 from scalestop.fitting.tables.table import RunTable
 
 EXACT_RUNS = 1000
@@ -23,9 +22,8 @@ _SUSPECTS = 5
 """Blocks whose runs are then left out one by one: those that move the fit most."""
 
 
-@dataclass(frozen=True)
-class Resampled:
-    """Refits of one method to a table."""
+class Resampled(NamedTuple):
+    """Refits of one method to a table, by the names that `MethodFit` has for them."""
 
     draws: Array
     """Bootstrap refits, shape (M, p)."""
@@ -90,3 +88,27 @@ def resample(
     moved = np.nan_to_num(np.abs(jackknife - estimate) / error).max(axis=1)
     suspects = runs[np.isin(block, np.argsort(-moved, kind="stable")[:_SUSPECTS])]
     return Resampled(draws, jackknife, without(groups, suspects), tuple(names[run] for run in suspects))
+
+
+def bootstrap_counts(groups: NDArray[np.int_], draws: int, seed: int) -> Array:
+    """Return how often each row is drawn in each bootstrap sample.
+
+    Runs are drawn with replacement, and all rows of a run come along: points of one run's curve share its noise.
+
+    Args:
+        groups: Run of each row, numbered from 0, shape (R,).
+        draws: Number of samples M.
+        seed: Seed of the generator.
+
+    Returns:
+        Counts, shape (M, R), as floats.
+    """
+    size = int(groups.max()) + 1
+    drawn = np.random.default_rng(seed).integers(size, size=(draws, size)) + size * np.arange(draws)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=draws * size).reshape(draws, size).astype(np.float64)
+    return counts if np.array_equal(groups, np.arange(size)) else counts[:, groups]
+
+
+def leave_out(groups: NDArray[np.int_], which: NDArray[np.int_]) -> Array:
+    """Return weights, shape (len(which), R), that leave out the rows of each of these groups in turn."""
+    return (groups[None, :] != which[:, None]).astype(np.float64)

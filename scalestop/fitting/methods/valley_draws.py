@@ -24,14 +24,8 @@ def draw(fitted: Fitted, evidence: Evidence, draws: int, seed: int, progress: Pr
     """Return refits to noised runs under noised priors, shape (M, 7), in random order, each of a hypothesis of its own.
 
     Each refit minimises its own objective (randomise, then optimise: Bardsley et al. 2014, SIAM J. Sci. Comput. 36,
-    A1895), so that the draws follow the posterior where the constants bend as well as where they do not.
-
-    Args:
-        fitted: The hypotheses; the first horizon is the top.
-        evidence: Their weights.
-        draws: M; may be 0.
-        seed: Seed.
-        progress: Told after every chunk.
+    A1895), so that the draws follow the posterior where the constants bend as well as where they do not. There may be
+    none. The first horizon of the hypotheses is the top; `progress` is told after every chunk.
     """
     if draws == 0:
         return np.empty((0, NUM_FREE))
@@ -77,13 +71,8 @@ def average(fitted: Fitted, evidence: Evidence, top: Horizon, *, hold_floor: boo
     """Return the one law that says what the hypotheses say together, shape (7,).
 
     Their forecasts are averaged over a net of valley points, from the cheapest run to a thousand times the dearest,
-    and the surface is fitted to the average.
-
-    Args:
-        fitted: The hypotheses; the first horizon is the top.
-        evidence: Their weights.
-        top: The first horizon.
-        hold_floor: Whether E was given, and is the same in all of them.
+    and the surface is fitted to the average. `top` is the first horizon; `hold_floor` says that E was given, and is the
+    same in all of them.
     """
     lead = fitted.theta[0][int(evidence.share.argmax())]
     middle = top.centre[0] + top.centre[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import gammaln, logsumexp
@@ -62,8 +63,7 @@ class Evidence:
     """Horizons that could be held against dearer runs."""
 
 
-@dataclass(frozen=True)
-class _Forecast:
+class _Forecast(NamedTuple):
     error: Array
     """Measured less forecast log loss, shape (K, Q)."""
     spread: Array
@@ -91,7 +91,7 @@ def weigh(
     """Fit at the top and at lower horizons, and hold each lower one against the valley runs above it.
 
     Args:
-        log_params: log N, shape (R,).
+        log_params: log N, shape (R,), as the next four.
         log_tokens: log D.
         log_loss: log L.
         weight: Weight of each run.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scalestop.fitting.methods.method import Finding
 from scalestop.fitting.methods.valley_evidence import MOST_FLOORLESS, Evidence
 from scalestop.fitting.methods.valley_hypotheses import FLOOR, HYPOTHESES, Fitted
 from scalestop.fitting.solve.coupled import optimum_slopes
 from scalestop.fitting.solve.horizon import Horizon
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.table import RunTable
+from scalestop.laws.findings import Finding, notes_of, warnings_of
 
 UNDETERMINED = float(np.log(10.0)) / 1.645
 """Standard deviation of log N_opt at the dearest run's compute from which the optimum counts as unknown: its 90 %
@@ -40,86 +40,52 @@ def valley_findings(
 ) -> tuple[Finding, ...]:
     """Return what the fit itself gives to think about.
 
-    Args:
-        table: The runs.
-        evidence: How the hypotheses forecast within the table.
-        fitted: The hypotheses; their first horizon is the top.
-        top: That horizon.
-        broken: Rows thrown off the envelope.
-        weight: Weight of each run by its place in the valley, shape (R,).
-        given_floor: Whether E was given.
+    `top` is the first horizon of the hypotheses, `broken` are the rows thrown off the envelope, `weight` is that of
+    each run by its place in the valley, shape (R,), and `given_floor` says that E was given.
     """
-    found = []
+    found, notes = {}, {}
     if len(broken):
         shown = "; ".join(table.describe_row(int(row)) for row in broken[:_SHOWN])
         more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
-        found.append(
-            Finding(
-                "broken-runs",
-                "warning",
-                f"{len(broken)} runs beat all others of three times their compute, and the frontier was drawn without "
-                f"them: {shown}{more}. Is their loss of another data set, or logged amiss?",
-            )
+        found["broken-runs"] = (
+            f"{len(broken)} runs beat all others of three times their compute, and the frontier was drawn without "
+            f"them: {shown}{more}. Is their loss of another data set, or logged amiss?"
         )
     spread = _optimum_spread(evidence, fitted, top)
     if spread > UNDETERMINED:
-        found.append(
-            Finding(
-                "optimum-undetermined",
-                "warning",
-                f"The best size at the dearest run's compute is not determined: the runs leave N_opt open within "
-                f"x{np.exp(1.645 * spread):.2g} either way. Add runs of a quarter and of four times the D/N at one "
-                f"budget.",
-            )
+        found["optimum-undetermined"] = (
+            f"The best size at the dearest run's compute is not determined: the runs leave N_opt open within "
+            f"x{np.exp(1.645 * spread):.2g} either way. Add runs of a quarter and of four times the D/N at one "
+            f"budget."
         )
     if evidence.floorless > MOST_FLOORLESS and not given_floor:
-        found.append(
-            Finding(
-                "no-floor",
-                "warning",
-                f"The runs speak for a loss without a floor ({evidence.floorless:.0%} of the weight, of which "
-                f"{MOST_FLOORLESS:.0%} counts): far above the runs a floor will show, so forecasts lie between the two "
-                f"and their intervals hold both. Dearer runs would tell; dropping the cheapest may.",
-            )
+        found["no-floor"] = (
+            f"The runs speak for a loss without a floor ({evidence.floorless:.0%} of the weight, of which "
+            f"{MOST_FLOORLESS:.0%} counts): far above the runs a floor will show, so forecasts lie between the two "
+            f"and their intervals hold both. Dearer runs would tell; dropping the cheapest may."
         )
     elif _moved(evidence, fitted) > _UNMOVED:
-        found.append(
-            Finding(
-                "E-from-prior",
-                "note",
-                "E is hardly touched by these runs and stays at its prior, .65 of the least loss ± 20 %; forecasts "
-                "carry that width. Dearer runs would tell.",
-            )
+        notes["E-from-prior"] = (
+            "E is hardly touched by these runs and stays at its prior, .65 of the least loss ± 20 %; forecasts "
+            "carry that width. Dearer runs would tell."
         )
     if evidence.inflation > MISSED:
-        found.append(
-            Finding(
-                "missed-forecasts",
-                "warning",
-                f"Cheaper runs foretold the dearer ones of this table {evidence.inflation:.1f} times worse than their "
-                f"intervals said; those given here are wider by that.",
-            )
+        found["missed-forecasts"] = (
+            f"Cheaper runs foretold the dearer ones of this table {evidence.inflation:.1f} times worse than their "
+            f"intervals said; those given here are wider by that."
         )
     if evidence.num_forecasts < FEW_FORECASTS:
         many = "one rolling forecast" if evidence.num_forecasts else "no rolling forecast"
-        found.append(
-            Finding(
-                "few-forecasts",
-                "note",
-                f"The table allows {many} of its dearer runs from its cheaper ones, so the intervals rest on what "
-                f"public tables show, not on this one.",
-            )
+        notes["few-forecasts"] = (
+            f"The table allows {many} of its dearer runs from its cheaper ones, so the intervals rest on what "
+            f"public tables show, not on this one."
         )
     light = int(np.sum(weight < _LIGHT))
     if light:
-        found.append(
-            Finding(
-                "far-from-valley",
-                "note",
-                f"{light} of {len(table)} runs lie far above the best of their compute and hardly count.",
-            )
+        notes["far-from-valley"] = (
+            f"{light} of {len(table)} runs lie far above the best of their compute and hardly count."
         )
-    return tuple(found)
+    return (*warnings_of(found), *notes_of(notes))
 
 
 def _optimum_spread(evidence: Evidence, fitted: Fitted, top: Horizon) -> float:

@@ -88,13 +88,7 @@ HYPOTHESES = tuple(
 
 
 def with_floor(prior: Prior, irreducible: float | None, log_least: float) -> Prior:
-    """Return the prior with E held at a given value, nats per token; as it is for None.
-
-    Args:
-        prior: The prior.
-        irreducible: E; may be 0.
-        log_least: Log of L0.
-    """
+    """Return the prior with E held at a given value, nats per token, which may be 0; as it is for None."""
     if irreducible is None:
         return prior
     log_floor = max(float(np.log(irreducible)) - log_least, NO_E) if irreducible > 0 else NO_E
@@ -135,16 +129,9 @@ def fit_hypotheses(
     floor: float,
     irreducible: float | None = None,
 ) -> Fitted:
-    """Fit every hypothesis at every horizon, each with its own noise.
+    """Fit every hypothesis at every horizon, each with its own noise; see `valley_evidence.weigh` for the arguments.
 
-    Args:
-        horizons: Where to look from.
-        log_params: log N, shape (R,).
-        log_tokens: log D.
-        log_loss_seen: log L.
-        replicates: How many runs share the (N, D) of each: they share its drift.
-        floor: Least noise, in log loss.
-        irreducible: E where it is given, nats per token.
+    Runs that share an (N, D) share its drift, hence `replicates`.
     """
     pairs = [(h, hypothesis) for h in horizons for hypothesis in HYPOTHESES]
     priors = [with_floor(k.prior, irreducible, h.log_least) for h, k in pairs]
@@ -178,29 +165,20 @@ def fit_hypotheses(
 
 
 def _start(problems: Problems, pairs: list[tuple[Horizon, Hypothesis]], priors: list[Prior]) -> Array:
-    theta, known = np.empty((len(pairs), NUM_FREE)), {}
-    for m, (h, hypothesis) in enumerate(pairs):
-        prior = priors[m]
-        key = (id(h), id(hypothesis.prior))
+    known: dict[tuple[int, int], Array] = {}
+    keys = [(id(h), id(hypothesis.prior)) for h, hypothesis in pairs]
+    for key, (h, _), prior, x, y, seen in zip(keys, pairs, priors, *problems[:3], strict=True):
         if key not in known:
-            near = h.weight / (1 + h.below**2)
-            known[key] = start_at(
-                problems.x[m], problems.y[m], problems.log_loss[m], near, prior.floors, prior.steepness
-            )
-        theta[m] = known[key]
-    return theta
+            known[key] = start_at(x, y, seen, h.weight / (1 + h.below**2), prior.floors, prior.steepness)
+    return np.array([known[key] for key in keys])
 
 
 def _noise(problems: Problems, theta: Array, noise: Array, scale: Array, *, single_run: bool) -> Array:
     """Return the scatter of log loss about each fit near its horizon, shape (M,), shrunk to NOISE.
 
-    Args:
-        problems: The regressions.
-        theta: Where they ended.
-        noise: The scatter so far, shape (M,).
-        scale: Standard deviation of each run, with its drift, shape (M, R).
-        single_run: Root mean square, which a new run's interval needs, rather than the median, which one broken run
-            cannot move.
+    `noise` is the scatter so far, `scale` each run's standard deviation with its drift, shape (M, R). For a
+    `single_run` it is the root mean square, which a new run's interval needs, else the median, which one broken run
+    cannot move.
     """
     residual = np.abs(log_loss(theta, problems.x, problems.y) - problems.log_loss)
     near = problems.weight * (noise[:, None] / scale) ** 2

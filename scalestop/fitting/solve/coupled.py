@@ -62,13 +62,7 @@ def log_loss_and_slopes(theta: Array, x: Array, y: Array) -> tuple[Array, Array]
 
 
 def to_constants(theta: Array, centre: tuple[float, float], least_loss: float) -> Array:
-    """Return (E, A, B, alpha, beta, g, gamma), shape (M, 7).
-
-    Args:
-        theta: Solver's coordinates, shape (M, 7).
-        centre: log N and log D where x and y are 0.
-        least_loss: L0, nats per token.
-    """
+    """Return (E, A, B, alpha, beta, g, gamma), shape (M, 7); x = y = 0 at `centre`, and L0 is `least_loss`, nats."""
     e, a, b, log_alpha, log_beta, g, log_gamma = theta.T
     gamma, alpha, beta = np.exp(log_gamma), np.exp(log_alpha - log_gamma), np.exp(log_beta - log_gamma)
     log_unit = np.log(REDUCIBLE * least_loss) / gamma

@@ -53,15 +53,7 @@ class Horizon:
 
 
 def horizon(log_params: Array, log_tokens: Array, log_loss: Array, weight: Array, top: float) -> Horizon:
-    """Look from a compute, without sight of any dearer run.
-
-    Args:
-        log_params: log N, shape (R,).
-        log_tokens: log D.
-        log_loss: log L.
-        weight: The user's weight of each run.
-        top: log(N·D) of the horizon.
-    """
+    """Look from a compute whose log(N·D) is `top`, without sight of any dearer run; the weight is the user's."""
     compute = log_params + log_tokens
     seen = compute <= top + 1e-6
     knots, values, thrown = envelope(compute[seen], log_loss[seen])

@@ -16,30 +16,19 @@ _SHRINK = 0.3
 _LEAST_RATIO = 1e-4
 
 
-def fit_with_scale(problem: SurfaceProblem, weights: Array) -> Minimum:
-    """Maximise the likelihood over E, A, B, alpha, beta and the scale.
-
-    Args:
-        problem: The runs, with `delta` the threshold in units of the scale.
-        weights: Weight of each run, shape (R,).
-
-    Returns:
-        The constants (1, 5), with the negative log likelihood (less a constant) as `value`.
-    """
-    start = problem.fit(weights)
-    return refit_with_scale(problem, weights[None, :], start.theta)
-
-
 def refit_with_scale(problem: SurfaceProblem, weights: Array, start: Array) -> Minimum:
-    """Maximise the likelihood for many weightings of the runs.
+    """Maximise the likelihood over E, A, B, alpha, beta and the scale, for many weightings of the runs.
 
     For a fixed scale s the law's constants minimise the Huber sum with threshold delta·s, and for fixed constants s is
     the root of one equation. The threshold is brought down in steps from `problem.delta`, each warm-starting the next.
 
     Args:
-        problem: The runs.
+        problem: The runs, with `delta` the threshold in units of the scale.
         weights: Shape (M, R).
-        start: Constants to start from, shape (5,) or (M, 5).
+        start: Constants to start from, shape (5,) or (M, 5): those of the Huber sum.
+
+    Returns:
+        The constants (M, 5), with the negative log likelihood (less a constant) as `value`.
     """
     count = len(weights)
     theta = np.broadcast_to(problem.to_free(start), (count, problem.num_free)).copy()

@@ -6,7 +6,8 @@ of a fit, and all refits of a bootstrap, therefore move together, as one array o
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +15,10 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[np.float64]
 
 
-class Objective(Protocol):
-    """A sum over runs, for many problems at once."""
-
-    def __call__(self, theta: Array, weights: Array, delta: Array | float) -> tuple[Array, Array, Array]:
-        """Return values (M,), gradients (M, p) and Hessians (M, p, p).
-
-        Args:
-            theta: Points, shape (M, p).
-            weights: Weight of each run, shape (R,) or (M, R).
-            delta: Where the Huber loss turns from square to straight; one number, or shape (M,).
-        """
-        ...
+Objective: TypeAlias = Callable[[Array, Array, Array | float], tuple[Array, Array, Array]]
+"""A sum over runs, for many problems at once: takes points theta (M, p), the weight of each run, (R,) or (M, R), and
+where the Huber loss turns from square to straight, a number or (M,); returns values (M,), gradients (M, p) and Hessians
+(M, p, p)."""
 
 
 class Bounds(NamedTuple):
@@ -55,23 +48,21 @@ def minimise(
     bounds: Bounds,
     tolerance: float = 1e-11,
     max_steps: int = 80,
-    max_step: float = 1.0,
 ) -> Minimum:
-    """Minimise every problem from its own start.
+    """Minimise every problem from its own start; no constant moves by more than 1 in one step.
 
     Levenberg-damped Newton: (H + damping·|H|·I) step = -g, the damping shrunk when the quadratic model predicted the
     gain and grown when it did not. A step is taken only if the objective falls, so that no problem ends above its
     start. Constants at a bound that pull outwards are held there.
 
     Args:
-        objective: The function, with its derivatives.
+        objective: The function, with its derivatives; it gets `weights` and `delta`.
         start: Shape (M, p).
         weights: Shape (R,) shared, or (M, R).
         delta: Huber threshold, one number or shape (M,).
         bounds: Box of the constants.
         tolerance: Stop when the Newton decrement g·H^-1·g falls below this times the objective.
         max_steps: Stop at the latest after this many steps.
-        max_step: Longest move of any constant in one step.
     """
     current = np.clip(start, *bounds)
     count, size = current.shape
@@ -104,7 +95,7 @@ def minimise(
             delta = delta[keep] if per_problem else delta  # type: ignore[index]
             if not len(left):
                 break
-        step *= np.minimum(1, max_step / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
+        step *= np.minimum(1, 1 / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
         trial = np.clip(current + step, *bounds)
         step = trial - current
         model = -np.einsum("mi,mi->m", gradient, step) - 0.5 * np.einsum("mi,mij,mj->m", step, hessian, step)
@@ -126,14 +117,7 @@ def damped_step(hessian: Array, gradient: Array, damping: Array) -> Array:
 
     The usual batched solver pays about a microsecond a matrix; this pays it for an element of all matrices at once.
     Where H + damping·I is not positive definite, negative pivots change sign, so that x goes downhill all the same.
-
-    Args:
-        hessian: Shape (M, p, p), symmetric.
-        gradient: Shape (M, p).
-        damping: Shape (M,), positive.
-
-    Returns:
-        The steps x, shape (M, p).
+    Shapes are (M, p, p), symmetric, for H, (M, p) for g and the steps, (M,) for the damping, which is positive.
     """
     count, size = gradient.shape
     # relative to the matrix too: a pivot of nothing would compound from row to row until it overflows

@@ -6,7 +6,7 @@ All horizons and all hypotheses of a fit, and all its refits, move together as o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,7 @@ DEGREES = 5.0
 _EXPONENTS = np.geomspace(0.12, 1.0, 7)  # published exponents lie between .05 and .9; Newton covers the gaps
 
 
-@dataclass(frozen=True)
-class Problems:
+class Problems(NamedTuple):
     """M regressions on R runs each."""
 
     x: Array
@@ -39,14 +38,7 @@ class Problems:
 
     def take(self, keep: NDArray[np.int_]) -> Problems:
         """Return some of the problems."""
-        return Problems(
-            self.x[keep],
-            self.y[keep],
-            self.log_loss[keep],
-            self.weight[keep],
-            self.prior_mean[keep],
-            self.prior_precision[keep],
-        )
+        return Problems(*(values[keep] for values in self))
 
 
 def minimise(
@@ -60,7 +52,8 @@ def minimise(
 ) -> Array:
     """Return the most probable theta of every problem, shape (M, 7).
 
-    Gauss-Newton with Levenberg's damping; a step is taken only if the objective falls.
+    Gauss-Newton with Levenberg's damping; a step is taken only if the objective falls. The search ends when a step
+    gains less than `tolerance` of the objective (plus one).
 
     Args:
         problems: The regressions.
@@ -68,7 +61,7 @@ def minimise(
         scale: Standard deviation of each run's log loss, shape (M, R).
         robust: Student's t if true, least squares if false.
         max_steps: Stop at the latest after this many steps.
-        tolerance: Stop when a step gains less than this share of the objective (plus one).
+        tolerance: See above.
     """
     theta, active, left = start.copy(), np.arange(len(start)), problems
     final = theta.copy()
@@ -141,13 +134,8 @@ def _normal(
 def start_at(x: Array, y: Array, log_loss: Array, weight: Array, floors: tuple[float, ...], steepness: float) -> Array:
     """Return the best theta of a grid of exponents and floors, A and B in closed form, at g = 0, gamma = 1.
 
-    Args:
-        x: log N less its centre, shape (R,).
-        y: log D less its centre.
-        log_loss: log(L/L0).
-        weight: Weight of each run.
-        floors: E/L0 to try.
-        steepness: Factor on the exponents tried.
+    x, y, log loss and weight are those of one problem, shape (R,); `floors` are the E/L0 to try, and `steepness` is a
+    factor on the exponents tried.
     """
     grid = _EXPONENTS * steepness
     i, j = np.repeat(np.arange(len(grid)), len(grid)), np.tile(np.arange(len(grid)), len(grid))

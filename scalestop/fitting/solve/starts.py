@@ -21,17 +21,8 @@ def projected_starts(
     """Return the best starts of a grid of exponents.
 
     Each has the E, A and B that minimise the weighted sum of squared relative errors ((prediction - L)/L)^2, the log
-    residual to first order.
-
-    Args:
-        runs: The runs.
-        weights: Weight of each run, shape (R,).
-        tied: Only alpha = beta.
-        irreducible: E, nats per token, if it is not to be fitted.
-        keep: How many to return, at most.
-
-    Returns:
-        theta, shape (at most `keep`, 5), best first.
+    residual to first order. They are theta, shape (at most `keep`, 5), best first: with alpha = beta if `tied`, with E
+    held at `irreducible`, nats per token, if given.
     """
     alpha, beta = (GRID, GRID) if tied else (np.repeat(GRID, len(GRID)), np.tile(GRID, len(GRID)))
     inverse_loss = np.exp(-runs.log_loss)

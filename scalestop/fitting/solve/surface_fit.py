@@ -41,10 +41,8 @@ class SurfaceProblem(HuberProblem):
         return SurfaceObjective(self.runs)
 
     @cached_property
-    def _basis(self) -> tuple[Array, Array] | None:
-        """Z and offset of theta = Z·phi + offset, phi the free constants; None when all five are free."""
-        if not self.tied and self.irreducible is None:
-            return None
+    def _basis(self) -> tuple[Array, Array]:
+        """Z and offset of theta = Z·phi + offset, phi the free constants."""
         basis, offset = np.eye(5), np.zeros(5)
         if self.tied:
             basis[3, 3], basis[4, 3] = self.runs.scale  # phi is alpha itself
@@ -61,7 +59,7 @@ class SurfaceProblem(HuberProblem):
 
     def evaluate(self, theta: Array, weights: Array, delta: Array | float) -> tuple[Array, Array, Array]:
         """Return value, gradient and Hessian in the free coordinates; see `newton.Objective`."""
-        if self._basis is None:
+        if self.num_free == 5:
             return self._objective(theta, weights, delta)
         basis, offset = self._basis
         value, gradient, hessian = self._objective(theta @ basis.T + offset, weights, delta)
@@ -73,18 +71,10 @@ class SurfaceProblem(HuberProblem):
 
     def to_constants(self, free: Array) -> Array:
         """Return (E, A, B, alpha, beta), shape (M, 5), of free coordinates (M, p)."""
-        if self._basis is None:
-            constants = self.runs.to_constants(free)
-        else:
-            constants = self.runs.to_constants(free @ self._basis[0].T + self._basis[1])
+        constants = self.runs.to_constants(free @ self._basis[0].T + self._basis[1])
         if self.irreducible is not None:
             constants[:, 0] = self.irreducible
         return constants
-
-    def value(self, constants: Array, weights: Array | None = None) -> Array:
-        """Return the objective at constants (M, 5), shape (M,)."""
-        weights = np.ones(len(self.loss)) if weights is None else weights
-        return self._objective(self.runs.to_theta(np.atleast_2d(constants)), weights, self.delta)[0]
 
     def residuals(self, free: Array) -> Array:
         """Return log(predicted / measured) of every run, shape (M, R), at free coordinates (M, p)."""
@@ -92,8 +82,6 @@ class SurfaceProblem(HuberProblem):
         return np.asarray(np.log(predicted / self.loss))
 
     def _reduce(self, theta: Array) -> Array:
-        if self._basis is None:
-            return theta
         basis, offset = self._basis
         return (theta - offset) @ basis / (basis * basis).sum(axis=0)
 
@@ -101,8 +89,6 @@ class SurfaceProblem(HuberProblem):
     def bounds(self) -> Bounds:
         """The box searched, in free coordinates."""
         lower, upper = self.runs.bounds()
-        if self._basis is None:
-            return Bounds(lower, upper)
         if self.tied:
             # phi is alpha itself, and within both boxes
             ends = np.array([lower[3:] / self.runs.scale, upper[3:] / self.runs.scale])

@@ -9,49 +9,20 @@ from typing import Any, TypeAlias
 
 from scalestop.errors import InputError
 
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "params": (
-        "params",
-        "num_params",
-        "n_params",
-        "parameters",
-        "num_parameters",
-        "n_parameters",
-        "param_count",
-        "parameter_count",
-        "total_params",
-        "model_size",
-    ),
-    "tokens": (
-        "tokens",
-        "num_tokens",
-        "n_tokens",
-        "train_tokens",
-        "training_tokens",
-        "num_train_tokens",
-        "total_tokens",
-        "tokens_seen",
-    ),
-    "flops": (
-        "flops",
-        "num_flops",
-        "total_flops",
-        "train_flops",
-        "training_flops",
-        "training_flop",
-        "compute",
-        "training_compute",
-    ),
-    "unique_tokens": ("unique_tokens", "num_unique_tokens"),
-    "run": ("run", "run_id"),
-    "seed": ("seed",),
-    "weight": ("weight",),
-    "n_counts": ("n_counts",),
-    "lr_decayed": ("lr_decayed",),
-    "held_out": ("held_out",),
-    "kept": ("kept",),
-    "curve": ("curve",),
-}
+
+def _words(**texts: str) -> dict[str, Sequence[str]]:
+    return {name: text.split() for name, text in texts.items()}
+
+
+ALIASES: Mapping[str, Sequence[str]] = _words(
+    params="params num_params n_params parameters num_parameters n_parameters param_count parameter_count "
+    "total_params model_size",
+    tokens="tokens num_tokens n_tokens train_tokens training_tokens num_train_tokens total_tokens tokens_seen",
+    flops="flops num_flops total_flops train_flops training_flops training_flop compute training_compute",
+    unique_tokens="unique_tokens num_unique_tokens",
+    run="run run_id",
+    **{name: name for name in ("seed", "weight", "n_counts", "lr_decayed", "held_out", "kept", "curve")},
+)
 """Column names understood, without regard to case or spaces. Counts, FLOPs and nats per token; never millions.
 
 Two that answer to one name must agree. `name` is no run's identity: it may well be the model family of all rows.
@@ -68,18 +39,10 @@ LOSSES: Sequence[tuple[str, ...]] = (
 SYMBOLS: Mapping[str, str] = {"params": "N", "tokens": "D", "flops": "C", "loss": "L"}
 """Single capitals, understood where they hold numbers: `C` may well be a configuration."""
 
-SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "lr": ("lr", "learning_rate", "peak_lr", "max_lr", "lr_peak"),
-    "batch": (
-        "batch",
-        "batch_size",
-        "bs",
-        "global_batch_size",
-        "batch_tokens",
-        "batch_sequences",
-        "tokens_per_step",
-    ),
-}
+SETTINGS: Mapping[str, Sequence[str]] = _words(
+    lr="lr learning_rate peak_lr max_lr lr_peak",
+    batch="batch batch_size bs global_batch_size batch_tokens batch_sequences tokens_per_step",
+)
 """Settings that tables sweep, by the names they go by."""
 
 Columns: TypeAlias = Mapping[str, str] | str | None
@@ -90,9 +53,6 @@ NAMES = ("params", "tokens", "loss", *(name for name in ALIASES if name not in (
 
 def parse_columns(columns: Columns) -> dict[str, str]:
     """Return which column means what, by our names.
-
-    Args:
-        columns: A mapping, or text such as `params=n_active,tokens=seen`.
 
     Raises:
         InputError: If the text cannot be read, or a name on its left is none of ours.
@@ -135,11 +95,7 @@ class ColumnReader:
         self._layouts: dict[tuple[str, ...], dict[str, list[str]]] = {}
 
     def read(self, raw: Mapping[str, Any], source: str) -> dict[str, Any]:
-        """Return a row under our names; other columns are left out.
-
-        Args:
-            raw: Values by column name.
-            source: Where the row is from, for errors.
+        """Return a row under our names; other columns are left out. `source` is for errors.
 
         Raises:
             InputError: If two columns answer to one name and disagree.
@@ -214,10 +170,10 @@ def _setting(name: str) -> str:
     return f"setting {name}"
 
 
-def describe_columns(names: Sequence[str], most: int = 40) -> str:
-    """Return the columns of a table, as a sentence."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"Columns seen: {', '.join(names[:most])}{more}." if names else "No columns were seen."
+def describe_columns(names: Sequence[str]) -> str:
+    """Return the columns of a table, as a sentence: forty of them at most."""
+    more = f" and {len(names) - 40} more" if len(names) > 40 else ""
+    return f"Columns seen: {', '.join(names[:40])}{more}." if names else "No columns were seen."
 
 
 def plain_name(name: str) -> str:
@@ -231,11 +187,16 @@ def is_absent(value: Any) -> bool:
     return value is None or isinstance(value, Mapping) or (isinstance(value, str) and not value.strip())
 
 
-def _is_number(value: Any) -> bool:
+def as_number(value: Any) -> float:
+    """Return a cell as a number; NaN where it is none."""
     try:
-        return math.isfinite(float(value))
+        return float(value)
     except (TypeError, ValueError, OverflowError):
-        return False
+        return math.nan
+
+
+def _is_number(value: Any) -> bool:
+    return math.isfinite(as_number(value))
 
 
 def _agree(values: Sequence[Any]) -> bool:

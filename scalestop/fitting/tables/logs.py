@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scalestop.errors import InputError
 from scalestop.files import parse_json
+from scalestop.fitting.tables.columns import as_number
 
 TOKENS = "scalestop/tokens"
 FLOPS = "scalestop/flops"
@@ -30,26 +33,18 @@ def read_log_folder(folder: Path, loss: str = "loss") -> dict[str, Any]:
     """Read one run's log folder.
 
     The record beside the log gives N, seed and the rest; the log gives the curve of loss against tokens. Without a
-    finished record (the run was killed) the last logged values stand in for the final ones.
-
-    Args:
-        folder: Holds `metrics.csv` or event files, and `scalestop.json`.
-        loss: Name of the logged loss; `loss` takes the record's own, else the first of `LOSS_NAMES` that was logged.
-
-    Returns:
-        One row for `table_of`. What is missing is left out; the table then reports the row.
+    finished record (the run was killed) the last logged values stand in for the final ones. `loss` takes the record's
+    own, else the first of `LOSS_NAMES` that was logged. What is missing is left out of the row; the table reports it.
 
     Raises:
         InputError: If the event files need the tensorboard package and it is not installed.
     """
-    record = _record(folder / RECORD)
+    record = read_record(folder / RECORD)
     steps = _read_csv(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else _read_events(folder)
     steps = [_plain_counters(step) for step in steps]
     name = _loss_name(steps, record, loss)
     curve = _curve(steps, name) if name else []
-    row = {"run": folder.name, **record}
-    if not record.get("run"):
-        row["run"] = str(folder)
+    row = {**record, "run": record.get("run") or str(folder)}
     own_name = record.get("loss_name")
     if curve:
         row["curve"] = curve
@@ -75,7 +70,8 @@ def _plain_counters(step: dict[str, float]) -> dict[str, float]:
     return plain
 
 
-def _record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one where there is none."""
     try:
         data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -94,6 +90,7 @@ def _curve(steps: list[dict[str, float]], name: str) -> list[tuple[float, float]
     known = sorted((step["step"], step[TOKENS]) for step in steps if TOKENS in step and "step" in step)
     if not known:
         return []
+    known_steps, known_tokens = zip(*known, strict=True)
     curve: dict[float, float] = {}
     for step in steps:
         if name not in step:
@@ -101,37 +98,19 @@ def _curve(steps: list[dict[str, float]], name: str) -> list[tuple[float, float]
         tokens = step.get(TOKENS)
         if tokens is None and "step" in step:
             # steps count alike in both rows, and tokens grow evenly between two of them
-            tokens = _interpolate(step["step"], known)
+            tokens = float(np.interp(step["step"], known_steps, known_tokens))
         if tokens is not None and tokens > 0 and math.isfinite(step[name]):
             curve[tokens] = step[name]
     return sorted(curve.items())
 
 
-def _interpolate(step: float, known: list[tuple[float, float]]) -> float:
-    before = [pair for pair in known if pair[0] <= step]
-    after = [pair for pair in known if pair[0] >= step]
-    if before and after:
-        (s0, t0), (s1, t1) = before[-1], after[0]
-        return t0 if s1 == s0 else t0 + (t1 - t0) * (step - s0) / (s1 - s0)
-    return before[-1][1] if before else after[0][1]
-
-
 def _read_csv(path: Path) -> list[dict[str, float]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [_numbers(row) for row in csv.DictReader(file)]
+            rows = [{name: as_number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+            return [{name: value for name, value in row.items() if not math.isnan(value)} for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error):  # of a killed run or not a log: its row will lack what it held
         return []
-
-
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    values = {}
-    for name, text in row.items():
-        try:
-            values[name] = float(text)
-        except (TypeError, ValueError):
-            continue
-    return values
 
 
 def _read_events(folder: Path) -> list[dict[str, float]]:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from scalestop.errors import InputError, shown
 from scalestop.files import as_path, parse_json
 from scalestop.fitting.tables.columns import Columns
-from scalestop.fitting.tables.logs import log_folders, read_log_folder
+from scalestop.fitting.tables.logs import log_folders, read_log_folder, read_record
 from scalestop.fitting.tables.table import RunTable, table_of
 
 Row: TypeAlias = tuple[str, int, Mapping[str, Any]]
@@ -144,11 +144,7 @@ def _folder_rows(folder: Path, loss: str) -> Iterator[Row]:
 
 
 def _looks_like_record(file: Path) -> bool:
-    try:
-        data = parse_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(data, Mapping) and str(data.get("schema", "")).startswith("scalestop.record")
+    return str(read_record(file).get("schema", "")).startswith("scalestop.record")
 
 
 def _file_rows(file: Path, loss: str) -> Iterator[Row]:
@@ -158,19 +154,17 @@ def _file_rows(file: Path, loss: str) -> Iterator[Row]:
         raise InputError(f"records: {file} cannot be read: {error}") from None
     if file.suffix == ".csv":
         yield from _csv_rows(file, text)
-    elif file.suffix == ".jsonl":
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.strip():
-                yield str(file), number, _json_row(line, loss)
+        return
+    if file.suffix == ".jsonl":
+        items = [(number, _json(line)) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     elif file.suffix == ".json":
         data = _json(text)
-        if isinstance(data, list):
-            for i, item in enumerate(data):
-                yield str(file), i, _with_loss_name(item, loss) if isinstance(item, Mapping) else {}
-        else:
-            yield str(file), 0, _json_row(text, loss)
+        items = list(enumerate(data)) if isinstance(data, list) else [(0, data)]
     else:
         raise InputError(f"records: {file}: expected .json, .jsonl or .csv; got {file.suffix or 'no suffix'!r}")
+    for number, item in items:
+        # damaged text becomes a row without values, which is then reported as unusable
+        yield str(file), number, _with_loss_name(item, loss) if isinstance(item, Mapping) else {}
 
 
 def _json(text: str) -> Any:
@@ -178,12 +172,6 @@ def _json(text: str) -> Any:
         return parse_json(text)
     except ValueError:
         return None
-
-
-def _json_row(text: str, loss: str) -> Mapping[str, Any]:
-    """Return the row; damaged text becomes a row without values, which is then reported as unusable."""
-    data = _json(text)
-    return _with_loss_name(data, loss) if isinstance(data, Mapping) else {}
 
 
 def _csv_rows(file: Path, text: str) -> Iterator[Row]:

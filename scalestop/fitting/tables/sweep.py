@@ -52,20 +52,20 @@ def parse_best_of(best_of: BestOf) -> tuple[str, ...]:
 
 def points_of(params: Array, tokens: Array) -> NDArray[np.int_]:
     """Number the points (N, D) that runs lie at, shape (R,): N alike to 0.1 %, D to `SAME_POINT`."""
-    order = np.lexsort((tokens, params))
-    labels = np.zeros(len(order), dtype=int)
-    label, first_n, n_of_size, first_d = -1, 0.0, [], 0.0
-    # by size first: sizes within 0.1 % of the first of them are one
-    sizes = np.zeros(len(order), dtype=int)
-    for i in order:
-        if params[i] > first_n * 1.001:
-            first_n = float(params[i])
-            n_of_size.append(first_n)
-        sizes[i] = len(n_of_size) - 1
-    size = -1
-    for i in np.lexsort((tokens, sizes)):
-        if sizes[i] != size or tokens[i] > first_d * (1 + SAME_POINT):
-            label, size, first_d = label + 1, int(sizes[i]), float(tokens[i])
+    labels, sizes, last = np.zeros(len(params), dtype=int), apart(params, 1.001), -1
+    for size in range(sizes.max() + 1):
+        rows = np.flatnonzero(sizes == size)
+        labels[rows] = last + 1 + apart(tokens[rows], 1 + SAME_POINT)
+        last = labels[rows].max()
+    return labels
+
+
+def apart(values: Array, factor: float) -> NDArray[np.int_]:
+    """Number values upwards, shape (R,): one is another if it lies further than `factor` from the first of the last."""
+    labels, label, first = np.zeros(len(values), dtype=int), -1, 0.0
+    for i in np.argsort(values, kind="stable"):
+        if values[i] > first * factor:
+            label, first = label + 1, float(values[i])
         labels[i] = label
     return labels
 

@@ -33,8 +33,8 @@ class BadRow:
         return f"{self.source}, row {self.row}: {self.reason}"
 
 
-def describe_bad_rows(rows: Sequence[BadRow], most: int = 5) -> str:
-    """Return bad rows in words, those of one file with one reason together; at most `most` such groups."""
+def describe_bad_rows(rows: Sequence[BadRow]) -> str:
+    """Return bad rows in words, those of one file with one reason together; at most five such groups."""
     groups: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         groups.setdefault((row.source, row.reason), []).append(row.row)
@@ -42,7 +42,7 @@ def describe_bad_rows(rows: Sequence[BadRow], most: int = 5) -> str:
     for (source, reason), numbers in groups.items():
         listed = ", ".join(str(n) for n in numbers[:8]) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
         lines.append(f"{source}, row{'s' if len(numbers) > 1 else ''} {listed}: {reason}")
-    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more reasons" if len(lines) > most else "")
+    return "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more reasons" if len(lines) > 5 else "")
 
 
 @dataclass(frozen=True)
@@ -162,16 +162,7 @@ def table_of(
     columns: Columns = None,
     keep: Iterable[str] = (),
 ) -> RunTable:
-    """Build a table from raw rows.
-
-    Args:
-        rows: (source, row number, values by column name) of each row.
-        loss: The column that holds the loss.
-        columns: Which column means what, where the usual names do not say.
-        keep: Columns that a sweep varies, besides the usual ones.
-
-    Returns:
-        The usable rows, and those that were not with their reasons.
+    """Build a table from raw rows of (source, row number, values by column name); see `read_runs` for the rest.
 
     Raises:
         InputError: If two columns answer to one name, one that was asked for is not there, or no row is usable.
@@ -194,11 +185,7 @@ def table_of(
             f"hold them with columns='params=...,tokens=...'. {reader.describe_seen()}"
         )
     reader.check()
-
-    def column(name: str) -> Array:
-        return np.array([row[name] for row in kept], dtype=np.float64)
-
-    values: dict[str, Any] = {name: column(name) for name in _NUMBERS}
+    values: dict[str, Any] = {name: np.array([row[name] for row in kept], dtype=np.float64) for name in _NUMBERS}
     values |= {name: tuple(row[name] for row in kept) for name in _LABELS}
     varied = {name: tuple(row["settings"].get(name) for row in kept) for name in reader.settings}
     return RunTable(
@@ -218,22 +205,16 @@ def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """
     if _truth(values.get("kept")) is False:
         raise InputError("kept is false, so the source itself leaves it out")
-    params = _positive(values, "params")
-    loss = _positive(values, "loss")
-    flops = _positive(values, "flops", optional=True)
-    tokens = _positive(values, "tokens", optional=flops is not None)
-    if tokens is None:
-        assert flops is not None and params is not None
-        tokens = flops / (6 * params)
-    unique = _positive(values, "unique_tokens", optional=True)
-    weight = _positive(values, "weight", optional=True)
+    params, loss = _positive(values, "params"), _positive(values, "loss")
+    flops = _positive(values, "flops", math.nan)
+    tokens = _positive(values, "tokens", None if math.isnan(flops) else flops / (6 * params))
     return {
         "params": params,
         "tokens": tokens,
         "loss": loss,
-        "flops": 6 * params * tokens if flops is None and params is not None else flops,
-        "unique_tokens": math.nan if unique is None else unique,
-        "weight": 1.0 if weight is None else weight,
+        "flops": 6 * params * tokens if math.isnan(flops) else flops,
+        "unique_tokens": _positive(values, "unique_tokens", math.nan),
+        "weight": _positive(values, "weight", 1.0),
         "run": _label(values.get("run")) or origin,
         "seed": _whole(values.get("seed"), "seed"),
         "n_counts": _label(values.get("n_counts")),
@@ -245,11 +226,12 @@ def _clean(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     }
 
 
-def _positive(values: Mapping[str, Any], name: str, *, optional: bool = False) -> float | None:
+def _positive(values: Mapping[str, Any], name: str, instead: float | None = None) -> float:
+    """Read a positive number; `instead` where there is none, if that is a number."""
     value = values.get(name)
-    if is_absent(value) or (optional and _is_nan(value)):
-        if optional:
-            return None
+    if is_absent(value) or (instead is not None and _is_nan(value)):
+        if instead is not None:
+            return instead
         raise InputError(f"{name} is missing")
     try:
         number = float(value)  # type: ignore[arg-type]

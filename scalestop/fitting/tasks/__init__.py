@@ -3,7 +3,6 @@
 from scalestop.fitting.tasks.answers import Reach, TaskForecast
 from scalestop.fitting.tasks.fit_task import fit_task
 from scalestop.fitting.tasks.gates import GateForecast, when_open
-from scalestop.fitting.tasks.step_one import LawStep, StepOne
 from scalestop.fitting.tasks.task_fit import TaskFit
 
-__all__ = ["GateForecast", "LawStep", "Reach", "StepOne", "TaskFit", "TaskForecast", "fit_task", "when_open"]
+__all__ = ["GateForecast", "Reach", "TaskFit", "TaskForecast", "fit_task", "when_open"]

@@ -14,7 +14,7 @@ from scalestop.errors import InputError
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tasks.posterior import growth_of_error
 from scalestop.fitting.tasks.runs import TaskRun, read_task_runs
-from scalestop.fitting.tasks.step_one import FitStepOne, fit_surface
+from scalestop.fitting.tasks.step_one import fit_surface
 from scalestop.fitting.tasks.step_two import StepTwo, fit_sigmoid
 from scalestop.fitting.tasks.task_fit import TaskFit
 
@@ -32,7 +32,6 @@ def fit_task(
     *,
     bpb: str = "loss",
     floor: float | None = None,
-    step_one: FitStepOne | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> TaskFit:
@@ -46,8 +45,6 @@ def fit_task(
         metric: Column or logged name of the metric: a share between 0 and 1.
         bpb: Column or logged name of the loss on its answers: bits per byte of the right answer, or any loss.
         floor: What guessing gets, such as .25 with four answers; estimated if None.
-        step_one: Fits the loss: takes N, D and loss of the runs' ends, returns a `StepOne`; the surface under weak
-            priors if None.
         draws: Draws of both steps.
         seed: Seed of the draws.
 
@@ -66,16 +63,13 @@ def fit_task(
         raise InputError(
             f"records: a task needs at least 6 runs; got {len(runs)}. Rows of one run count once: see `run` and `step`"
         )
-    one = step_one or (lambda n, d, loss: fit_surface(n, d, loss, draws=draws, seed=seed))
-    fit = _fit(runs, metric, bpb, one, floor, draws, seed)
-    growth_one, growth_two = _growth(runs, fit, one, floor, draws, seed)
+    fit = _fit(runs, metric, bpb, floor, draws, seed)
+    growth_one, growth_two = _growth(runs, fit, floor, draws)
     fit = replace(fit, growth_one=growth_one, growth_two=growth_two)
     return replace(fit, doubts=_doubts(fit, runs))
 
 
-def _fit(
-    runs: Sequence[TaskRun], metric: str, bpb: str, one: FitStepOne, floor: float | None, draws: int, seed: int
-) -> TaskFit:
+def _fit(runs: Sequence[TaskRun], metric: str, bpb: str, floor: float | None, draws: int, seed: int) -> TaskFit:
     params = np.array([run.params for run in runs])
     tokens = np.array([float(run.tokens[-1]) for run in runs])
     ends = np.array([run.end_loss for run in runs])
@@ -86,7 +80,7 @@ def _fit(
     return TaskFit(
         metric=metric,
         answer_loss=bpb,
-        step_one=one(params, tokens, ends),
+        step_one=fit_surface(params, tokens, ends, draws=draws, seed=seed),
         step_two=two,
         growth_one=GROWTH_ONE,
         growth_two=GROWTH_TWO,
@@ -102,9 +96,7 @@ def _fit(
     )
 
 
-def _growth(
-    runs: Sequence[TaskRun], fit: TaskFit, one: FitStepOne, floor: float | None, draws: int, seed: int
-) -> tuple[float, float]:
+def _growth(runs: Sequence[TaskRun], fit: TaskFit, floor: float | None, draws: int) -> tuple[float, float]:
     """Learn how fast each form errs: fit the cheap runs, predict the dear ones, at several cuts."""
     tried: list[tuple[Array, ...]] = []
     for cut in CUTS:
@@ -113,7 +105,7 @@ def _growth(
             continue
         dear = runs[len(cheap) :]
         try:
-            small = _fit(cheap, fit.metric, fit.answer_loss, one, floor, draws, seed)
+            small = _fit(cheap, fit.metric, fit.answer_loss, floor, draws, fit.seed)
         except InputError:  # the cheap runs alone may be of one size
             continue
         params, tokens = np.array([run.params for run in dear]), np.array([float(run.tokens[-1]) for run in dear])

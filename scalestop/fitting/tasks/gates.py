@@ -46,10 +46,6 @@ class GateForecast:
     doubts: tuple[str, ...] = ()
     """What speaks against the forecast: a metric that is not predictable."""
 
-    def opens_by(self, num_tokens: float) -> bool:
-        """Whether half of the draws have it open by these tokens."""
-        return self.tokens is not None and self.tokens <= num_tokens
-
     def __str__(self) -> str:
         if self.tokens is None:
             text = f"should not open at this size: shut in {self.never:.0%} of the draws however long it trains"

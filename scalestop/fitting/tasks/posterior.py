@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -42,27 +44,35 @@ class Posterior:
 
 
 def fit_posterior(
-    residuals: Callable[[Array], Array], weights: Array, prior: Prior, starts: Sequence[Array], rounds: int = 4
+    residuals: Callable[[Array], Array],
+    slopes: Callable[[Array], Array],
+    weights: Array,
+    prior: Prior,
+    starts: Sequence[Array],
 ) -> Posterior:
-    """Fit coordinates and scatter in turn.
+    """Fit coordinates and scatter in turn, four times.
 
     Args:
         residuals: Takes coordinates (p,), returns predicted less measured, shape (R,).
+        slopes: Takes coordinates, returns the derivatives of these, shape (R, p).
         weights: Points that each residual is worth, shape (R,).
         prior: What is believed beforehand.
         starts: Coordinates to start from; the lowest end is kept.
-        rounds: How often the scatter is estimated anew.
     """
     root, scatter, count = np.sqrt(weights), prior.scatter, float(weights.sum())
     free = max(count - 0.8 * len(prior.mean), count / 4)
     points = list(starts)
-    for _ in range(rounds):
+    for _ in range(4):
 
         def target(at: Array, scatter: float = scatter) -> Array:
             with np.errstate(over="ignore"):
                 return np.concatenate([root * residuals(at) / scatter, (at - prior.mean) / prior.sd])
 
-        found = min((least_squares(target, point, method="lm", max_nfev=400) for point in points), key=_cost)
+        def jacobian(at: Array, scatter: float = scatter) -> Array:
+            return np.concatenate([root[:, None] * slopes(at) / scatter, np.diag(1 / prior.sd)])
+
+        fits = (least_squares(target, point, jacobian, method="lm", max_nfev=400) for point in points)
+        found = min(fits, key=attrgetter("cost"))
         measured = float(np.sum(weights * residuals(found.x) ** 2)) / free
         # a few runs that happen to lie on a line do not make a perfect law
         log_scatter = count * np.log(max(measured, 1e-12)) / 2 + prior.weight * np.log(prior.scatter)
@@ -71,8 +81,9 @@ def fit_posterior(
     return Posterior(np.asarray(found.x), np.linalg.inv(found.jac.T @ found.jac), scatter)
 
 
-def _cost(found: object) -> float:
-    return float(found.cost)  # type: ignore[attr-defined]
+def rounded(values: Array) -> Any:
+    """Return an array as JSON-ready lists of seven digits."""
+    return np.vectorize(lambda value: float(f"{value:.7g}"))(values).tolist()
 
 
 def growth_of_error(errors: Array, variances: Array, distances: Array, weights: Array, expected: float) -> float:

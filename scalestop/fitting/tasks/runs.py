@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +12,9 @@ import numpy as np
 
 from scalestop.errors import InputError
 from scalestop.fitting.solve.newton import Array
+from scalestop.fitting.tables.columns import ALIASES, as_number, plain_name
 from scalestop.fitting.tables.read import raw_rows
 
-_NAMES: Mapping[str, tuple[str, ...]] = {
-    "params": ("params", "num_params", "n_params", "parameters", "model_size"),
-    "tokens": ("tokens", "num_tokens", "n_tokens", "training_tokens"),
-    "flops": ("flops", "training_flops", "training_flop", "compute"),
-}
 SKIP = 0.3
 """Share of a run left out at its beginning, where the rate still warms up and the metric is at its floor."""
 WINDOW = 5
@@ -93,12 +88,7 @@ class TaskRun:
 
 
 def read_task_runs(records: Any, metric: str, answer_loss: str) -> tuple[TaskRun, ...]:
-    """Read runs with a metric and the loss on its answers.
-
-    Args:
-        records: See `fit_task`.
-        metric: Column or logged name of the metric.
-        answer_loss: Column or logged name of the loss.
+    """Read runs with a metric and the loss on its answers, by their columns or logged names; see `fit_task`.
 
     Raises:
         InputError: Naming the columns that are missing, and those there are; or a metric that is no share.
@@ -132,11 +122,11 @@ Point = tuple[dict[str, Any], float, float, float, float]
 
 def _checkpoints(row: Mapping[str, Any], metric: str, answer_loss: str) -> Iterator[Point]:
     """Yield the checkpoints of a row: itself, and of a run record those of its curve."""
-    plain = {_plain(name): value for name, value in row.items()}
+    plain = {plain_name(str(name)): value for name, value in row.items()}
 
     def find(name: str, where: Mapping[str, Any]) -> float:
-        names = _NAMES.get(name, (name,))
-        values = (_number(where[alias]) for alias in map(_plain, names) if alias in where)
+        names = ALIASES.get(name, (name,))
+        values = (as_number(where[alias]) for alias in map(plain_name, names) if alias in where)
         # a record's own `params` are its parameters by role; its N is `num_params`
         return next((value for value in values if not math.isnan(value)), math.nan)
 
@@ -149,11 +139,11 @@ def _checkpoints(row: Mapping[str, Any], metric: str, answer_loss: str) -> Itera
     within = list(_curve(row))
     if within:
         for at in within:
-            values = {_plain(name): value for name, value in at.items()}
-            found = find("tokens", values), find(_plain(answer_loss), values), find(_plain(metric), values)
+            values = {plain_name(str(name)): value for name, value in at.items()}
+            found = find("tokens", values), find(plain_name(answer_loss), values), find(plain_name(metric), values)
             yield told, params, *found
         return
-    yield told, params, tokens, find(_plain(answer_loss), plain), find(_plain(metric), plain)
+    yield told, params, tokens, find(plain_name(answer_loss), plain), find(plain_name(metric), plain)
 
 
 def _curve(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -173,7 +163,7 @@ def _named(points: Sequence[tuple[str, Point]]) -> list[tuple[tuple[Any, float],
     for origin, (told, *row) in points:
         key: Any = told.get("run", told.get("run_id"))
         if key is None and "step" in told:
-            step = _number(told["step"])
+            step = as_number(told["step"])
             if last is not None and (row[0] != last[0] or step <= last[1]):
                 number += 1
             last = row[0], step
@@ -193,14 +183,3 @@ def _check(runs: Sequence[TaskRun], metric: str, answer_loss: str) -> None:
                 f"{metric}: a share between 0 and 1 is needed; got {worst:.4g}. Divide a percentage by 100; a loss or "
                 f"a perplexity is for scalestop.fit_law"
             )
-
-
-def _plain(name: Any) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", str(name).strip().lower()).strip("_")
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan

@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from scalestop.errors import InputError
 from scalestop.fitting.solve.newton import Array
-from scalestop.fitting.tasks.posterior import Posterior, Prior, fit_posterior
-from scalestop.laws import ScalingLaw
-from scalestop.laws.base import law_from_dict
-from scalestop.laws.registry import KINDS
-
-
-class StepOne(ABC):
-    """What knows the loss on a task's answers at any size and length.
-
-    Another way to fit it is a function of `params, tokens, answer_loss` that returns one of these; see `fit_task`.
-    """
-
-    kind: ClassVar[str]
-    """The form's name in saved files."""
-    carries_form_error: ClassVar[bool] = False
-    """Whether the draws already widen with extrapolation by what the form gets wrong."""
-
-    @abstractmethod
-    def estimate(self, num_params: Array, num_tokens: Array) -> Array:
-        """Return the expected loss on the answers, shape (Q,)."""
-
-    @abstractmethod
-    def draws(self, num_params: Array, num_tokens: Array) -> Array:
-        """Return the loss on the answers by each draw, a run's scatter left out, shape (draws, Q)."""
-
-    @property
-    @abstractmethod
-    def scatter(self) -> float:
-        """Standard deviation of a run's log loss around the law."""
-
-    @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data."""
-
-
-FitStepOne: TypeAlias = Callable[[Array, Array, Array], StepOne]
-"""Takes N, D and the loss on the answers of each run's end, shape (R,)."""
+from scalestop.fitting.tasks.posterior import Prior, fit_posterior, rounded
 
 # Chosen on the olmo_ladder tasks: the floor half of the least loss within a factor of e^.5, as an answer's loss can
 # fall further than that of running text; exponents .3 within e^.4; the exponent on the sum .5 within e^.3, which is
@@ -63,10 +26,9 @@ _SHIFTS = np.array(
 
 
 @dataclass(frozen=True)
-class SurfaceStep(StepOne):
+class StepOne:
     """E + (A/N^alpha + B/D^beta)^gamma of the log loss, under weak priors, which a handful of runs need."""
 
-    kind: ClassVar[str] = "surface"
     origin: tuple[float, float, float]
     """Largest N, largest D and least loss of the runs: where the coordinates begin."""
     best: Array = field(repr=False)
@@ -74,19 +36,15 @@ class SurfaceStep(StepOne):
     gamma; shape (6,)."""
     drawn: Array = field(repr=False)
     """Draws of them, shape (draws, 6)."""
-    run_scatter: float
-
-    @property
-    def scatter(self) -> float:
-        """Standard deviation of a run's log loss around the law."""
-        return self.run_scatter
+    scatter: float
+    """Standard deviation of a run's log loss around the law."""
 
     def estimate(self, num_params: Array, num_tokens: Array) -> Array:
         """Return the expected loss on the answers, shape (Q,)."""
         return np.asarray(self.origin[2] * np.exp(log_surface(self.best, *self._at(num_params, num_tokens))))
 
     def draws(self, num_params: Array, num_tokens: Array) -> Array:
-        """Return the loss on the answers by each draw, shape (draws, Q)."""
+        """Return the loss on the answers by each draw, a run's scatter left out, shape (draws, Q)."""
         # to first order in the coordinates: a few runs leave them so loose that the surface of a drawn point bends
         # away from the runs, and draws taken through it lie above the best fit (by 4 % on olmo_ladder's tasks)
         tangent = surface_tangent(self.best, *self._at(num_params, num_tokens))
@@ -97,22 +55,27 @@ class SurfaceStep(StepOne):
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
-        return {
-            "kind": self.kind,
-            "origin": list(self.origin),
-            "best": _rounded(self.best),
-            "drawn": _rounded(self.drawn),
-            "run_scatter": self.run_scatter,
-        }
+        arrays = {"best": rounded(self.best), "drawn": rounded(self.drawn)}
+        return {"kind": "surface", "origin": list(self.origin), **arrays, "run_scatter": self.scatter}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, where: str) -> StepOne:
+        """Read what `to_dict` returned.
+
+        Raises:
+            InputError: If its kind is not known here.
+        """
+        if data.get("kind") != "surface":
+            raise InputError(f"{where}: step_one: kind {data.get('kind')!r} is not 'surface'")
+        n, d, least = (float(value) for value in data["origin"])
+        best, drawn = np.asarray(data["best"], float), np.asarray(data["drawn"], float)
+        return cls((n, d, least), best, drawn, float(data["run_scatter"]))
 
 
 def log_surface(theta: Array, x: Array, y: Array) -> Array:
     """Return the log of E + (u^(1/gamma) + v^(1/gamma))^gamma, u falling with x as e^(-alpha·x) and v with y.
 
-    Args:
-        theta: Shape (6,); see `SurfaceStep.best`.
-        x: log N less that of the origin, shape (Q,).
-        y: log D less that of the origin.
+    Theta has shape (6,), see `StepOne.best`; x and y are log N and log D less those of the origin, shape (Q,).
     """
     gamma = np.exp(theta[5])
     of_n, of_d = _terms(theta, x, y)
@@ -135,15 +98,8 @@ def surface_tangent(theta: Array, x: Array, y: Array) -> Array:
     return np.stack([1 - reducible, share_n, share_d, -share_n * alpha * x, -share_d * beta * y, by_gamma], axis=-1)
 
 
-def fit_surface(params: Array, tokens: Array, answer_loss: Array, *, draws: int = 1000, seed: int = 0) -> SurfaceStep:
-    """Fit the surface to the ends of runs.
-
-    Args:
-        params: N of each run, shape (R,).
-        tokens: D of each.
-        answer_loss: Loss on the answers, such as bits per byte, positive.
-        draws: Draws of its posterior.
-        seed: Seed of the draws.
+def fit_surface(params: Array, tokens: Array, answer_loss: Array, *, draws: int = 1000, seed: int = 0) -> StepOne:
+    """Fit the surface to the N, D and loss on the answers of each run's end, shape (R,), with draws of its posterior.
 
     Raises:
         InputError: If there are fewer than five runs, or all are of one size or one length.
@@ -157,62 +113,11 @@ def fit_surface(params: Array, tokens: Array, answer_loss: Array, *, draws: int 
     x, y = np.log(params / origin[0]), np.log(tokens / origin[1])
     measured = np.log(answer_loss / origin[2])
 
-    def residuals(at: Array) -> Array:
-        return log_surface(at, x, y) - measured
-
-    found: Posterior = fit_posterior(residuals, np.ones(len(x)), _PRIOR, list(_PRIOR.mean + _SHIFTS))
-    return SurfaceStep(origin, found.best, found.draws(draws, seed), found.scatter)
-
-
-@dataclass(frozen=True)
-class LawStep(StepOne):
-    """A fitted law as step one: any law whose loss is that on the answers, with its own draws and scatter."""
-
-    kind: ClassVar[str] = "law"
-    law: ScalingLaw
-
-    def __post_init__(self) -> None:
-        if not self.law.has_loss or self.law.uncertainty is None:
-            raise InputError(
-                f"law: {self.law.name!r} cannot be step one, which needs a loss with draws; fit one with "
-                f"scalestop.fit_law(..., loss=the answers' loss)"
-            )
-
-    @property
-    def scatter(self) -> float:
-        """Standard deviation of a run's log loss around the law."""
-        known = self.law.uncertainty
-        return (known.scatter_sd or 0.0) if known is not None else 0.0
-
-    def estimate(self, num_params: Array, num_tokens: Array) -> Array:
-        """Return the expected loss on the answers, shape (Q,)."""
-        return np.asarray(self.law.loss(np.asarray(num_params, float), np.asarray(num_tokens, float)))
-
-    def draws(self, num_params: Array, num_tokens: Array) -> Array:
-        """Return the loss on the answers by each draw, shape (draws, Q)."""
-        law = self.law.drawn()
-        pairs = zip(np.asarray(num_params, float).tolist(), np.asarray(num_tokens, float).tolist(), strict=True)
-        return np.column_stack([np.asarray(law.loss(n, d)) for n, d in pairs])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data."""
-        return {"kind": self.kind, "law": self.law.to_dict()}
-
-
-def step_one_from_dict(data: Mapping[str, Any], *, where: str) -> StepOne:
-    """Read what a step's `to_dict` returned.
-
-    Raises:
-        InputError: If its kind is not known here.
-    """
-    if data.get("kind") == SurfaceStep.kind:
-        n, d, least = (float(value) for value in data["origin"])
-        best, drawn = np.asarray(data["best"], float), np.asarray(data["drawn"], float)
-        return SurfaceStep((n, d, least), best, drawn, float(data["run_scatter"]))
-    if data.get("kind") == LawStep.kind:
-        return LawStep(law_from_dict(data["law"], KINDS, where=f"{where}: law"))
-    raise InputError(f"{where}: step_one: kind {data.get('kind')!r} is not one of surface, law")
-
-
-def _rounded(values: Array) -> Any:
-    return np.vectorize(lambda value: float(f"{value:.7g}"))(values).tolist()
+    found = fit_posterior(
+        lambda at: log_surface(at, x, y) - measured,
+        lambda at: surface_tangent(at, x, y),
+        np.ones(len(x)),
+        _PRIOR,
+        list(_PRIOR.mean + _SHIFTS),
+    )
+    return StepOne(origin, found.best, found.draws(draws, seed), found.scatter)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from scalestop.fitting.solve.newton import Array
-from scalestop.fitting.tasks.posterior import Prior, fit_posterior
+from scalestop.fitting.tasks.posterior import Prior, fit_posterior, rounded
 
 _SHIFTS = np.array(
     [[0, 0, 0, 0], [0.3, -1, 0.3, 0.1], [-0.3, -1, -0.4, -0.1], [0.2, -2, 0.6, 0], [0, 0, -0.5, -0.3], [0, 0, 0.8, 0.1]]
@@ -64,7 +64,7 @@ class StepTwo:
 
     def draws(self, loss: Array) -> Array:
         """Return the metric by each draw at that draw's loss, shape (draws, Q)."""
-        # to first order in the coordinates, as log odds, so that draws lie about the best fit; see `SurfaceStep.draws`
+        # to first order in the coordinates, as log odds, so that draws lie about the best fit; see `StepOne.draws`
         at = np.asarray(loss) / self.centre
         best = np.clip(sigmoid(self.best, at), 1e-9, 1 - 1e-9)
         moves = np.einsum("mqp,mp->mq", sigmoid_tangent(self.best, at), (self.drawn - self.best)[: len(at)])
@@ -72,13 +72,7 @@ class StepTwo:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
-        shown = np.vectorize(lambda value: float(f"{value:.7g}"))
-        return {
-            "centre": self.centre,
-            "best": shown(self.best).tolist(),
-            "drawn": shown(self.drawn).tolist(),
-            "scatter": self.scatter,
-        }
+        return {**vars(self), "best": rounded(self.best), "drawn": rounded(self.drawn)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StepTwo:
@@ -114,15 +108,10 @@ def sigmoid_tangent(theta: Array, loss: Array) -> Array:
 def fit_sigmoid(
     loss: Array, metric: Array, weights: Array, *, floor: float | None = None, draws: int = 1000, seed: int = 0
 ) -> StepTwo:
-    """Fit the curve.
+    """Fit the curve to the loss on the answers and the metric, between 0 and 1, at points (P,), with posterior draws.
 
-    Args:
-        loss: Loss on the answers at each point, shape (P,).
-        metric: The metric there, between 0 and 1.
-        weights: Runs that each point is worth.
-        floor: What guessing gets, such as .25 with four answers; a weak prior about .25 if None.
-        draws: Draws of its posterior.
-        seed: Seed of the draws.
+    `weights` are the runs that each point is worth; `floor` is what guessing gets, such as .25 with four answers, else
+    there is a weak prior about .25.
     """
     centre = float(np.median(loss))
     prior = _PRIOR
@@ -131,8 +120,12 @@ def fit_sigmoid(
         mean[0], sd[0] = logit(floor), 0.05
         prior = replace(prior, mean=mean, sd=sd)
 
-    def residuals(at: Array) -> Array:
-        return sigmoid(at, loss / centre) - metric
-
-    found = fit_posterior(residuals, weights, prior, list(prior.mean + _SHIFTS))
+    at = loss / centre
+    found = fit_posterior(
+        lambda theta: sigmoid(theta, at) - metric,
+        lambda theta: sigmoid_tangent(theta, at),
+        weights,
+        prior,
+        list(prior.mean + _SHIFTS),
+    )
     return StepTwo(centre, found.best, found.draws(draws, seed), found.scatter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from scalestop.errors import InputError
 from scalestop.files import read_json, write_whole
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tasks.answers import Reach, TaskForecast
-from scalestop.fitting.tasks.step_one import StepOne, step_one_from_dict
+from scalestop.fitting.tasks.step_one import StepOne
 from scalestop.fitting.tasks.step_two import StepTwo
 from scalestop.units import human_flops
 
@@ -92,18 +92,12 @@ class TaskFit:
         )
 
     def draws(self, num_params: Array, num_tokens: Array) -> tuple[Array, Array]:
-        """Return the loss on the answers and the metric of new runs by each draw, shape (draws, Q), noise left out.
-
-        Args:
-            num_params: N, shape (Q,).
-            num_tokens: D, shape (Q,).
-        """
+        """Return the loss on the answers and the metric of new runs by each draw, shape (draws, Q), noise left out."""
         distance = self.distance(num_params, num_tokens)
         losses = self.step_one.draws(num_params, num_tokens)
         normals = self._normals[: len(losses)]
-        form = 0.0 if self.step_one.carries_form_error else self.growth_one * distance
         # one draw is one world: its form errs the same way at every point of it, and its run by the same scatter
-        spread = np.multiply.outer(normals[:, 0], form * np.ones(len(distance)))
+        spread = np.multiply.outer(normals[:, 0], self.growth_one * distance)
         losses = losses * np.exp(spread + self.step_one.scatter * normals[:, 1:2])
         values = self.step_two.draws(losses)
         shift = np.multiply.outer(normals[:, 2], self.growth_two * distance)
@@ -116,39 +110,31 @@ class TaskFit:
         return np.random.default_rng([self.seed, 12]).standard_normal((count, 5))
 
     def distance(self, num_params: Array, num_tokens: Array) -> Array:
-        """Return the log of the extrapolation factor: how far outside the runs' compute, sizes and lengths, shape (Q,).
-
-        Args:
-            num_params: N, shape (Q,).
-            num_tokens: D, shape (Q,).
-        """
+        """Return the log of the extrapolation factor: how far outside the runs' compute, sizes and lengths they lie."""
         n, d = np.log(num_params), np.log(num_tokens)
 
         def beyond(value: Array, pair: tuple[float, float]) -> Array:
-            low, high = np.log(pair[0]), np.log(pair[1])
+            low, high = np.log(pair)
             return np.asarray(np.maximum(np.maximum(value - high, low - value), 0))
 
         apart = beyond(n, self.num_params) + beyond(d, self.num_tokens)
         return np.maximum(apart, beyond(np.log(6) + n + d, self.flops))
 
-    def reach(self, value: float, *, num_params: float | None = None, tokens_per_param: float | None = None) -> Reach:
+    def reach(self, value: float, *, num_params: float | None = None) -> Reach:
         """Return the compute at which the metric reaches a value, from the least compute of the runs upwards.
 
         Args:
             value: The value.
-            num_params: N, if it is given and only the tokens grow.
-            tokens_per_param: D/N, if that is given; without either, the least compute over all sizes.
+            num_params: N, if it is given and only the tokens grow; else the least compute over all sizes.
 
         Raises:
-            InputError: If the value is no share, or both are given.
+            InputError: If the value is no share.
         """
         if not 0 < value < 1:
             raise InputError(f"value: a share between 0 and 1, such as 0.6; got {value!r}")
-        if num_params is not None and tokens_per_param is not None:
-            raise InputError("num_params: give it or tokens_per_param, not both")
         # not from below the runs: there the form errs as it does above them, and a draw's error is no progress
         flops = np.geomspace(self.flops[0], self.flops[1] * FARTHEST, 500)
-        params = self._path(flops, num_params, tokens_per_param)
+        params = self._path(flops, num_params)
         _, values = self.draws(params, flops / (6 * params))
         # a metric once reached counts as reached, though a draw may sag where its form errs more
         reached = np.maximum.accumulate(values, axis=1) >= value
@@ -186,19 +172,13 @@ class TaskFit:
         return np.where(reached.any(axis=1), tokens[reached.argmax(axis=1)], np.inf)
 
     def best_size(self, flops: float) -> float:
-        """Return the N at which a budget gives the least loss on the answers.
+        """Return the N at which a budget 6·N·D, FLOPs, gives the least loss on the answers."""
+        return float(self._path(np.array([flops], float), None)[0])
 
-        Args:
-            flops: 6·N·D, FLOPs.
-        """
-        return float(self._path(np.array([flops], float), None, None)[0])
-
-    def _path(self, flops: Array, num_params: float | None, tokens_per_param: float | None) -> Array:
-        """The size at each compute: the one given, that of a given ratio, or the one with the least loss."""
+    def _path(self, flops: Array, num_params: float | None) -> Array:
+        """The size at each compute: the one given, or the one with the least loss."""
         if num_params is not None:
             return np.full(len(flops), float(num_params))
-        if tokens_per_param is not None:
-            return np.sqrt(flops / (6 * tokens_per_param))
         sizes = np.geomspace(self.num_params[0] / 1e3, self.num_params[1] * 1e4, 200)
         losses = [self.step_one.estimate(sizes, c / (6 * sizes)) for c in flops]
         return np.array([sizes[int(np.argmin(loss))] for loss in losses])
@@ -232,24 +212,10 @@ class TaskFit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data; `from_dict` reads it back."""
-        names = (
-            "metric",
-            "answer_loss",
-            "growth_one",
-            "growth_two",
-            "noise",
-            "num_runs",
-            "data_hash",
-            "explained",
-            "seed",
-        )
-        return {
-            "schema": SCHEMA,
-            **{name: getattr(self, name) for name in names},
-            **{name: list(getattr(self, name)) for name in ("num_params", "num_tokens", "flops", "doubts")},
-            "step_one": self.step_one.to_dict(),
-            "step_two": self.step_two.to_dict(),
-        }
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+        steps = {"step_one": self.step_one.to_dict(), "step_two": self.step_two.to_dict()}
+        return {"schema": SCHEMA, **values, **steps}
 
     def save(self, path: str | Path) -> Path:
         """Write the fit as JSON; `TaskFit.load(path)` reads it back. Missing parent folders are made."""
@@ -280,7 +246,7 @@ class TaskFit:
                 low, high = values[name]
                 values[name] = float(low), float(high)
             values["doubts"] = tuple(values["doubts"])
-            values["step_one"] = step_one_from_dict(values["step_one"], where=where)
+            values["step_one"] = StepOne.from_dict(values["step_one"], where=where)
             values["step_two"] = StepTwo.from_dict(values["step_two"])
             return cls(**values)
         except KeyError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
@@ -47,14 +47,7 @@ class Basis:
 
 
 def basis_of(law: ScalingLaw, num_params: Floats | None, num_tokens: Floats | None, flops: Floats | None) -> Basis:
-    """Return the basis of an answer.
-
-    Args:
-        law: The law.
-        num_params: N of everything that was asked; the farthest counts.
-        num_tokens: D, tokens.
-        flops: C, FLOPs.
-    """
+    """Return the basis of an answer about N, D and C of everything that was asked; the farthest counts."""
     values = {"num_params": num_params, "num_tokens": num_tokens, "flops": flops}
     return Basis(
         law=law.name,
@@ -181,8 +174,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line(row) for row in (heads, *rows))
 
 
-def block(rows: Sequence[tuple[str, str]], width: int = 10) -> str:
+def block(rows: Mapping[str, str] | Sequence[tuple[str, str]], width: int = 10) -> str:
     """Return named lines, names in a column of their own; text of several lines keeps its indent."""
+    rows = list(rows.items()) if isinstance(rows, Mapping) else rows
     width = max(width, *(len(name) for name, _ in rows))
     pad = "\n" + " " * (width + 2)
     return "\n".join(f"{name:<{width}}  {text.replace(chr(10), pad)}" for name, text in rows)

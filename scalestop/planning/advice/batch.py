@@ -46,12 +46,9 @@ def merrill_critical_batch(num_tokens: float) -> tuple[float, float | None]:
     Returns:
         The lower and the upper mark; 0 where none was passed yet, None above the last.
     """
+    low, high = 2048.0 * _MERRILL_DOCUMENT, 4096.0 * _MERRILL_DOCUMENT
     seen = amount(num_tokens, "num_tokens")
-    if seen < 168e9:
-        return 0.0, 2048.0 * _MERRILL_DOCUMENT
-    return (
-        (2048.0 * _MERRILL_DOCUMENT, 4096.0 * _MERRILL_DOCUMENT) if seen < 503e9 else (4096.0 * _MERRILL_DOCUMENT, None)
-    )
+    return (0.0, low) if seen < 168e9 else (low, high) if seen < 503e9 else (high, None)
 
 
 def step_law(num_params: float, num_tokens: float) -> tuple[float, float]:
@@ -86,11 +83,8 @@ class Estimate:
             return f"{human_count(self.low)} tokens"
         if self.high is None:
             return f"{human_count(self.low)} tokens or a little more"
-        return (
-            f"{human_count(self.low)} to {human_count(self.high)} tokens"
-            if self.low
-            else f"up to {human_count(self.high)}"
-        )
+        low = f"{human_count(self.low)} to {human_count(self.high)} tokens"
+        return low if self.low else f"up to {human_count(self.high)}"
 
 
 @dataclass(frozen=True)
@@ -138,13 +132,12 @@ class BatchAdvice(Answer):
         """What to think of the batch that was asked about; None where it is below the least estimate."""
         if self.tokens_per_step is None or self.tokens_per_step <= self.range[0]:
             return None
-        times = self.tokens_per_step / self.range[1]
+        times, asked = self.tokens_per_step / self.range[1], human_count(self.tokens_per_step)
         if times > FAR:
             return (
-                f"{human_count(self.tokens_per_step)} tokens a step is {times:.2g}x the largest of these critical "
-                f"batches: most of the compute beyond it buys no progress"
+                f"{asked} tokens a step is {times:.2g}x the largest of these critical batches: most of the compute "
+                f"beyond it buys no progress"
             )
-        asked = human_count(self.tokens_per_step)
         return f"{asked} tokens a step is past some of these critical batches, not far past all"
 
     def __str__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
 from scalestop.laws import Provenance, ScalingLaw, differences
 from scalestop.laws.valid import factors_of_ten
@@ -18,6 +19,7 @@ FEW_RUNS = 10
 
 
 _TOLD = ("tokenizer", "vocabulary", "context", "optimizer")
+_TAILS = "an average may fall while rare cases stand still: log each domain or slice apart, and fit each its own law"
 
 
 class Mark(StrEnum):
@@ -37,6 +39,9 @@ class Item:
     mark: Mark
     text: str
     """What was found, and what to do about it."""
+
+
+Found: TypeAlias = tuple[Mark, str]
 
 
 @dataclass(frozen=True)
@@ -79,108 +84,99 @@ def checklist(
     """
     n, d = amount(num_params, "num_params"), amount(num_tokens, "num_tokens")
     basis = basis_of(law, n, d, 6 * n * d)
-    items = (
-        _extrapolation(basis),
-        _corpus(law, run),
-        _repetition(law, d, unique_tokens),
-        _rate(lr_decayed),
-        _pilots(law),
-        _constants(law),
-        _recipe(law),
-        _spread(law),
-        Item("counting", Mark.WATCH, f"N must count {basis.n_counts} parameters and the loss be nats per token of the "
-                                     f"law's tokenizer; another count is another law"),
-        Item("shape", Mark.FINE, str(shape_spread())),
-        Item("task", Mark.WATCH, "a loss is not your task: fit it with `scalestop task` from runs that logged it"),
-        Item("tails", Mark.WATCH, "an average may fall while rare cases stand still: log each domain or slice apart, "
-                                  "and fit each its own law"),
-    )  # fmt: skip
-    return Checklist(items, basis)
+    found = {
+        "range": _extrapolation(basis),
+        "data": _corpus(law, run),
+        "repetition": _repetition(law, d, unique_tokens),
+        "rate": _rate(lr_decayed),
+        "pilots": _pilots(law),
+        "constants": _constants(law),
+        "recipe": _recipe(law),
+        "interval": _spread(law),
+        "counting": (
+            Mark.WATCH,
+            f"N must count {basis.n_counts} parameters and the loss be nats per token of the law's tokenizer; another "
+            f"count is another law",
+        ),
+        "shape": (Mark.FINE, str(shape_spread())),
+        "task": (Mark.WATCH, "a loss is not your task: fit it with `scalestop task` from runs that logged it"),
+        "tails": (Mark.WATCH, _TAILS),
+    }
+    return Checklist(tuple(Item(topic, mark, text) for topic, (mark, text) in found.items()), basis)
 
 
-def _extrapolation(basis: Basis) -> Item:
+def _extrapolation(basis: Basis) -> Found:
     if not basis.has_range:
-        return Item(
-            "range", Mark.UNKNOWN, "the law does not state where it was fitted, so every answer may be far outside"
-        )
+        return Mark.UNKNOWN, "the law does not state where it was fitted, so every answer may be far outside"
     if basis.outside is None:
-        return Item("range", Mark.FINE, "inside the runs the law was fitted to")
+        return Mark.FINE, "inside the runs the law was fitted to"
     far = basis.distance > ADVICE_BEYOND
     text = f"{factors_of_ten(basis.distance)} outside its runs at the farthest: {basis.outside}"
-    return Item(
-        "range", Mark.FAILS if far else Mark.WATCH, f"{text}; {'fit a law nearer' if far else 'train a pilot between'}"
-    )
+    return Mark.FAILS if far else Mark.WATCH, f"{text}; {'fit a law nearer' if far else 'train a pilot between'}"
 
 
-def _corpus(law: ScalingLaw, run: Provenance | None) -> Item:
+def _corpus(law: ScalingLaw, run: Provenance | None) -> Found:
     if law.info.provenance is None:
-        return Item(
-            "data", Mark.UNKNOWN, f"nobody stated text and tokenizer as data; it was fitted on {law.info.fitted_on}"
-        )
+        return Mark.UNKNOWN, f"nobody stated text and tokenizer as data; it was fitted on {law.info.fitted_on}"
     if run is None:
         known = ", ".join(f"{what} {value}" for what, value in law.info.provenance.rows() if what in _TOLD)
-        return Item("data", Mark.UNKNOWN, f"say what the run has (--run.tokenizer and so on); the law had {known}")
+        return Mark.UNKNOWN, f"say what the run has (--run.tokenizer and so on); the law had {known}"
     found = differences(law, run)
     if not found:
-        return Item("data", Mark.FINE, "what is stated of text, tokenizer, model and recipe is the same")
+        return Mark.FINE, "what is stated of text, tokenizer, model and recipe is the same"
     fatal = any(line.startswith(("tokenizer", "vocabulary")) for line in found)
-    return Item("data", Mark.FAILS if fatal else Mark.WATCH, "; ".join(found))
+    return Mark.FAILS if fatal else Mark.WATCH, "; ".join(found)
 
 
-def _repetition(law: ScalingLaw, num_tokens: float, unique_tokens: float | None) -> Item:
+def _repetition(law: ScalingLaw, num_tokens: float, unique_tokens: float | None) -> Found:
     if unique_tokens is None:
-        return Item("repetition", Mark.UNKNOWN, "say how many unique tokens there are (--unique_tokens)")
+        return Mark.UNKNOWN, "say how many unique tokens there are (--unique_tokens)"
     epochs = num_tokens / amount(unique_tokens, "unique_tokens")
     text = f"{epochs:.3g} passes over {human_count(unique_tokens)} unique tokens"
     if epochs <= 1:
-        return Item("repetition", Mark.FINE, text)
+        return Mark.FINE, text
     told = law.constants.get("unique_tokens") is not None
-    if epochs <= FREE_EPOCHS or told:
-        return Item("repetition", Mark.FINE if told else Mark.WATCH, f"{text}: " + (
-            "the law knows of them" if told else f"up to {FREE_EPOCHS:g} cost almost nothing"))  # fmt: skip
-    return Item("repetition", Mark.FAILS, f"{text}: the law takes each for fresh; plan with --unique_tokens")
+    if told:
+        return Mark.FINE, f"{text}: the law knows of them"
+    if epochs <= FREE_EPOCHS:
+        return Mark.WATCH, f"{text}: up to {FREE_EPOCHS:g} cost almost nothing"
+    return Mark.FAILS, f"{text}: the law takes each for fresh; plan with --unique_tokens"
 
 
-def _rate(lr_decayed: bool | None) -> Item:
+def _rate(lr_decayed: bool | None) -> Found:
     if lr_decayed is None:
-        return Item(
-            "rate",
-            Mark.UNKNOWN,
-            "a law's runs end with their rate decayed, as a rule; see that this one does (BudgetLR)",
-        )
+        return Mark.UNKNOWN, "a law's runs end with their rate decayed, as a rule; see that this one does (BudgetLR)"
     if lr_decayed:
-        return Item("rate", Mark.FINE, "the learning rate ends where the run ends")
-    return Item("rate", Mark.FAILS, "a run whose rate has not come down ends above the law: use BudgetLR, or decay_to")
+        return Mark.FINE, "the learning rate ends where the run ends"
+    return Mark.FAILS, "a run whose rate has not come down ends above the law: use BudgetLR, or decay_to"
 
 
-def _pilots(law: ScalingLaw) -> Item:
+def _pilots(law: ScalingLaw) -> Found:
     if law.uncertainty is None:
-        return Item("pilots", Mark.UNKNOWN, "how many runs are behind it is not recorded, and no interval is known")
+        return Mark.UNKNOWN, "how many runs are behind it is not recorded, and no interval is known"
     runs = law.uncertainty.num_runs
     few = runs < FEW_RUNS
     text = f"fitted to {runs} runs" if runs else "its draws come from a published interval, not from runs"
-    return Item("pilots", Mark.WATCH if few else Mark.FINE, text + ("; add pilots" if few and runs else ""))
+    return Mark.WATCH if few else Mark.FINE, text + ("; add pilots" if few and runs else "")
 
 
-def _constants(law: ScalingLaw) -> Item:
+def _constants(law: ScalingLaw) -> Found:
     broken = law.info.broken
     if broken:
-        return Item("constants", Mark.FAILS, "; ".join(finding.message for finding in broken))
-    return Item("constants", Mark.FINE, "none is known to be undetermined or at a bound")
+        return Mark.FAILS, "; ".join(finding.message for finding in broken)
+    return Mark.FINE, "none is known to be undetermined or at a bound"
 
 
-def _recipe(law: ScalingLaw) -> Item:
+def _recipe(law: ScalingLaw) -> Found:
     found = [finding for finding in law.info.findings if finding.severity == "warning" and not finding.breaks]
     if found:
-        return Item("recipe", Mark.WATCH, "; ".join(finding.message for finding in found))
-    return Item(
-        "recipe", Mark.WATCH, "a law describes the recipe of its runs, badly tuned ones too; hold a pilot against it"
-    )
+        return Mark.WATCH, "; ".join(finding.message for finding in found)
+    return Mark.WATCH, "a law describes the recipe of its runs, badly tuned ones too; hold a pilot against it"
 
 
-def _spread(law: ScalingLaw) -> Item:
+def _spread(law: ScalingLaw) -> Found:
     if law.uncertainty is None:
-        return Item("interval", Mark.UNKNOWN, "the law knows no uncertainty: a miss cannot be told from bad luck")
+        return Mark.UNKNOWN, "the law knows no uncertainty: a miss cannot be told from bad luck"
     if not law.uncertainty.knows_scatter:
-        return Item("interval", Mark.WATCH, "its interval is the law's own; one run scatters around it besides")
-    return Item("interval", Mark.FINE, "it knows how single runs scatter around it")
+        return Mark.WATCH, "its interval is the law's own; one run scatters around it besides"
+    return Mark.FINE, "it knows how single runs scatter around it"

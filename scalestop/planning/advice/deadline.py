@@ -39,14 +39,12 @@ class Deadline(Answer):
 
     def __str__(self) -> str:
         loss = "" if self.best.loss is None else f", loss {spread(self.best.loss, self.best.loss_interval, '.3f')}"
-        rows = [
-            (
-                "time",
-                f"{human_seconds(self.seconds)} on {self.bill.num_devices} devices = {human_flops(self.best.flops)}",
-            ),
-            ("train", f"{run_name(self.best)}: N_opt {spread(self.best.num_params, self.params_interval)}{loss}"),
-            ("takes", str(self.bill)),
-        ]
+        compute = human_flops(self.best.flops)
+        rows = {
+            "time": f"{human_seconds(self.seconds)} on {self.bill.num_devices} devices = {compute}",
+            "train": f"{run_name(self.best)}: N_opt {spread(self.best.num_params, self.params_interval)}{loss}",
+            "takes": str(self.bill),
+        }
         text = f"with {self.more_devices}: {run_name(self.more)}"
         if self.gain is not None:
             change = (
@@ -57,8 +55,8 @@ class Deadline(Answer):
             text += f", for {self.more_bill.usd - self.bill.usd:,.0f} USD more"
         sooner = self.seconds * self.bill.num_devices / self.more_devices
         text += f"; or the same run in {human_seconds(sooner)}"
-        return block([*rows, ("more", text), ("counted", "the same MFU on more devices, which a real network does not "
-                                                         "quite give"), ("law", str(self.basis))])  # fmt: skip
+        counted = "the same MFU on more devices, which a real network does not quite give"
+        return block(rows | {"more": text, "counted": counted, "law": str(self.basis)})
 
 
 def by_deadline(law: ScalingLaw, seconds: float, speed: Speed, added_devices: int | None = None) -> Deadline:

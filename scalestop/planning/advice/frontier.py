@@ -40,10 +40,7 @@ def interval_of_flops(law: ScalingLaw, loss: float) -> tuple[float | None, float
         The budget at which the low end of the interval reaches the target, and the one at which the high end does,
         FLOPs; an end that does not within six factors of ten is None.
     """
-    if law.uncertainty is None or not law.has_loss:
-        return None
-
-    start = flops_for_loss(law, loss)
+    start = flops_for_loss(law, loss) if law.uncertainty is not None and law.has_loss else None
     if start is None:
         return None
     return _crossing(law, loss, start, 0), _crossing(law, loss, start, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
@@ -77,22 +78,15 @@ class Gains(Answer):
                 run_name(gain.spot),
                 human_flops(gain.spot.flops),
                 f"{gain.spot.loss:.3f}",
-                f"{spread(-gain.gain, negated(gain.gain_interval), '+.3f')}",
+                spread(-gain.gain, negated(gain.gain_interval), "+.3f"),
                 gain.in_words,
             )
             for gain in self.gains
         ]
-        start = (
-            f"{run_name(self.start)}: loss {spread(self.start.loss or 0, self.start.loss_interval, '.3f')}, of which "
-        )
-        start += f"{self.reducible:.3f} is still reducible by this law"
-        return block(
-            [
-                ("from", start),
-                ("steps", table(("", "run", "compute", "loss", "change", ""), rows)),
-                ("law", str(self.basis)),
-            ]
-        )
+        loss = spread(self.start.loss or 0, self.start.loss_interval, ".3f")
+        start = f"{run_name(self.start)}: loss {loss}, of which {self.reducible:.3f} is still reducible by this law"
+        steps = table(("", "run", "compute", "loss", "change", ""), rows)
+        return block({"from": start, "steps": steps, "law": str(self.basis)})
 
 
 def what_next(
@@ -141,17 +135,8 @@ def what_next(
             gain = start.loss - spot.loss
             gains.append(Gain(f"{factor:g}x {what}", spot, gain, pair, gain / reducible if reducible > 0 else 0.0))
     everything = [start, *(gain.spot for gain in gains)]
-    return Gains(
-        start=start,
-        reducible=reducible,
-        gains=tuple(gains),
-        basis=basis_of(
-            law,
-            [s.num_params for s in everything],  # type: ignore[arg-type]
-            [s.num_tokens for s in everything],  # type: ignore[arg-type]
-            [s.flops for s in everything],  # type: ignore[arg-type]
-        ),
-    )
+    asked: Any = zip(*((s.num_params, s.num_tokens, s.flops) for s in everything), strict=True)
+    return Gains(start, reducible, tuple(gains), basis_of(law, *asked))
 
 
 @dataclass(frozen=True)
@@ -173,15 +158,15 @@ class Target(Answer):
     def __str__(self) -> str:
         if self.best is None:
             text = f"loss {self.loss:g} is out of reach: no compute goes below {self.irreducible:.3f} by this law"
-            return block([("target", text), ("law", str(self.basis))])
+            return block({"target": text, "law": str(self.basis)})
         text = f"loss {self.loss:g} takes {human_flops(self.best.flops)}"
         if self.flops_interval is not None:
             ends = ("never" if end is None else human_flops(end) for end in self.flops_interval)
             text += f" (90 %: {' to '.join(ends)})"
-        rows = [("target", text), ("run", f"{run_name(self.best)}, {self.best.tokens_per_param:.3g} tokens per param")]
+        rows = {"target": text, "run": f"{run_name(self.best)}, {self.best.tokens_per_param:.3g} tokens per param"}
         if self.bill is not None and self.bill.seconds is not None:
-            rows.append(("takes", str(self.bill)))
-        return block([*rows, ("law", str(self.basis))])
+            rows["takes"] = str(self.bill)
+        return block(rows | {"law": str(self.basis)})
 
 
 def least_for_loss(law: ScalingLaw, loss: float, speed: Speed | None = None) -> Target:

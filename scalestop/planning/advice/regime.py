@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -79,35 +80,22 @@ class Appraisal(Answer):
     def __str__(self) -> str:
         s = self.spot
         loss = "" if s.loss is None else f", loss {spread(s.loss, s.loss_interval, '.3f')}"
-        over = self.size_ratio
-        size = f"{over:.3g} N_opt of its compute, {_how_far(over, 'oversized', 'undersized')}"
-        rows = [
-            ("run", f"{run_name(s)}: {human_flops(s.flops)}, {s.tokens_per_param:.3g} tokens per param{loss}"),
-            ("regime", self._regime()),
-            ("size", size),
-            (
-                "tokens",
-                f"{self.trained:.3g} of the {human_count(self.own_tokens)} with which this size is optimal, "
-                f"{_how_far(self.trained, 'overtrained', 'undertrained')}",
-            ),
-            ("better", self._better()),
-        ]
+        over, best = self.size_ratio, self.best
+        better = f"{run_name(best)} for the same compute" + ("" if best.loss is None else f": {best.loss:.3f}")
+        rows = {
+            "run": f"{run_name(s)}: {human_flops(s.flops)}, {s.tokens_per_param:.3g} tokens per param{loss}",
+            "regime": self._regime(),
+            "size": f"{over:.3g} N_opt of its compute, {_how_far(over, 'oversized', 'undersized')}",
+            "tokens": f"{self.trained:.3g} of the {human_count(self.own_tokens)} with which this size is optimal, "
+            f"{_how_far(self.trained, 'overtrained', 'undertrained')}",
+            "better": better + (f"; N {spread(best.num_params, self.best_interval)}" if self.best_interval else ""),
+        }
         if self.enough is not None and self.wasted is not None:
-            rows.append(
-                (
-                    "waste",
-                    f"the optimal split has this loss for {human_flops(self.enough)}: {self.wasted:.0%} is wasted",
-                )
-            )
+            wasted = f"{self.wasted:.0%} is wasted"
+            rows["waste"] = f"the optimal split has this loss for {human_flops(self.enough)}: {wasted}"
         elif s.loss is not None:
-            rows.append(("waste", "not told: this law's optimum is not the minimum of its loss"))
-        return block([*rows, ("law", str(self.basis))])
-
-    def _better(self) -> str:
-        text = f"{run_name(self.best)} for the same compute"
-        if self.best.loss is not None:
-            text += f": {self.best.loss:.3f}"
-        return text + (f"; N {spread(self.best.num_params, self.best_interval)}" if self.best_interval else "")
+            rows["waste"] = "not told: this law's optimum is not the minimum of its loss"
+        return block(rows | {"law": str(self.basis)})
 
     def _regime(self) -> str:
         text = str(self.regime)
@@ -137,10 +125,10 @@ def appraise(law: ScalingLaw, num_params: float, num_tokens: float) -> Appraisal
         near = 1 / _BAND < n / best.num_params < _BAND
     small = n < best.num_params
     terms: tuple[float | None, float | None] = None, None
-    c = law.constants
+    c: Any = law.constants
     # with repeated tokens D is worth less than it counts, and the plain term would not be the law's
     if {"A", "B", "alpha", "beta"} <= set(c) and c.get("unique_tokens") is None:
-        terms = (float(c["A"] or 0) * n ** -float(c["alpha"] or 0), float(c["B"] or 0) * d ** -float(c["beta"] or 0))
+        terms = float(c["A"] * n ** -c["alpha"]), float(c["B"] * d ** -c["beta"])
     return Appraisal(
         spot=spot,
         best=best,
@@ -182,7 +170,7 @@ class Comparison(Answer):
     def __str__(self) -> str:
         rows = []
         for run, its_bill in zip(self.runs, self.bills, strict=True):
-            text = f"{human_flops(run.spot.flops)}"
+            text = human_flops(run.spot.flops)
             if run.spot.loss is not None:
                 text += f", loss {spread(run.spot.loss, run.spot.loss_interval, '.3f')}"
             text += f"; {_how_far(run.trained, 'overtrained', 'undertrained')} ({run.trained:.3g} of "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from scalestop.errors import InputError
 from scalestop.laws import ScalingLaw
 from scalestop.laws.intervals import Pair, interval_over_draws
+from scalestop.laws.repeated import bisect
 from scalestop.planning.advice.basis import (
     MOST,
     Answer,
@@ -31,6 +31,9 @@ from scalestop.planning.allocation import spread
 from scalestop.planning.speed import Speed
 from scalestop.units import human_count, human_flops
 
+_COUNTED = (
+    "6N a token trained, 2N a token served, as Sardana et al. 2024 (arXiv 2401.00448) count; at equal utilisation"
+)
 _FARTHEST = math.log(1e12)
 """How far below the training optimum a size is looked for, as the log of a factor."""
 
@@ -70,26 +73,19 @@ class Serving(Answer):
 
     def __str__(self) -> str:
         best, other = self.best, self.chinchilla
-        rows = [
-            ("demand", f"{human_count(self.demand)} tokens served" if self.demand else "none"),
-            ("loss", spread(best.loss or 0, best.loss_interval, ".3f")),
-            (
-                "train",
-                f"{run_name(best)}, N {spread(best.num_params, self.params_interval)}, {best.tokens_per_param:.3g} "
-                f"tokens per param: {self.chinchilla_multiple:.3g}x those with which its size is compute-optimal",
-            ),
-            ("instead of", f"{run_name(other)}, which reaches that loss for the least training"),
-            (
-                "lifetime",
-                f"{human_flops(self.lifetime_flops)} against {human_flops(self.chinchilla_lifetime_flops)}: "
-                f"{self.saved:.0%} saved, for {self.extra_training:.0%} more training compute",
-            ),
-        ]
+        rows = {
+            "demand": f"{human_count(self.demand)} tokens served" if self.demand else "none",
+            "loss": spread(best.loss or 0, best.loss_interval, ".3f"),
+            "train": f"{run_name(best)}, N {spread(best.num_params, self.params_interval)}, "
+            f"{best.tokens_per_param:.3g} tokens per param: {self.chinchilla_multiple:.3g}x those with which its size "
+            f"is compute-optimal",
+            "instead of": f"{run_name(other)}, which reaches that loss for the least training",
+            "lifetime": f"{human_flops(self.lifetime_flops)} against {human_flops(self.chinchilla_lifetime_flops)}: "
+            f"{self.saved:.0%} saved, for {self.extra_training:.0%} more training compute",
+        }
         if self.bill is not None and self.bill.seconds is not None:
-            rows.append(("training", str(self.bill)))
-        return block([*rows, ("counted", "6N a token trained, 2N a token served, as Sardana et al. 2024 (arXiv "
-                                         "2401.00448) count; at equal utilisation"),
-                      ("law", str(self.basis))])  # fmt: skip
+            rows["training"] = str(self.bill)
+        return block(rows | {"counted": _COUNTED, "law": str(self.basis)})
 
 
 def serve(
@@ -138,7 +134,7 @@ def serve(
     size, tokens = chinchilla.num_params, chinchilla.num_tokens
     if demand:
         size = float(_sizes(law, target, demand, size))
-        tokens = tokens_for_loss(law, size, target)
+        tokens = float(tokens_for_loss(law, size, target))
     best = spot_of(law, size, tokens)
     return Serving(
         demand=float(demand),
@@ -178,11 +174,15 @@ class ImpliedDemand(Answer):
         else:
             text = f"none explains {name}: a smaller model on more tokens has its loss for less, served or not"
         multiple = f"{self.chinchilla_multiple:.3g}x the tokens with which its size is compute-optimal"
-        return block([("demand", text), ("trained on", multiple), ("law", str(self.basis))])
+        return block({"demand": text, "trained on": multiple, "law": str(self.basis)})
 
 
 def explain_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> ImpliedDemand:
-    """Return the demand that explains an over-trained run; see `implied_demand`.
+    """Return the tokens served for which a run has the least lifetime compute of all runs of its loss.
+
+    Along a line of equal loss 6·N·D + 2·N·I is least where I = 3·D·(p_N/p_D - 1), with p the loss's slopes in log N
+    and log D: that is what an over-trained model's makers expected to serve, if they expected to minimise this. Below 0
+    it is an undertrained model, which no demand explains.
 
     Args:
         law: A law that predicts a loss.
@@ -192,33 +192,15 @@ def explain_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> Imp
     Raises:
         InputError: If the law predicts no loss.
     """
-    demand = implied_demand(law, num_params, num_tokens)
-    spot = spot_of(law, num_params, num_tokens)
+    need_loss(law, "an implied demand")
+    spot = spot_of(law, amount(num_params, "num_params"), amount(num_tokens, "num_tokens"))
     return ImpliedDemand(
         spot=spot,
-        demand=demand,
+        demand=float(_implied(law, spot.num_params, spot.num_tokens)),
         demand_interval=interval_over_draws(law, lambda drawn: _implied(drawn, num_params, num_tokens)),
         chinchilla_multiple=num_tokens / float(law.optimal_tokens(float(num_params))),
         basis=basis_of(law, spot.num_params, spot.num_tokens, spot.flops),
     )
-
-
-def implied_demand(law: ScalingLaw, num_params: float, num_tokens: float) -> float:
-    """Return the tokens served for which a run has the least lifetime compute of all runs of its loss.
-
-    Along a line of equal loss 6·N·D + 2·N·I is least where I = 3·D·(p_N/p_D - 1), with p the loss's slopes in log N
-    and log D: that is what an over-trained model's makers expected to serve, if they expected to minimise this.
-
-    Args:
-        law: A law that predicts a loss.
-        num_params: N, counted as the law counts it.
-        num_tokens: D, tokens.
-
-    Returns:
-        Tokens; below 0 for an undertrained model, which no demand explains.
-    """
-    need_loss(law, "an implied demand")
-    return float(_implied(law, amount(num_params, "num_params"), amount(num_tokens, "num_tokens")))
 
 
 def _implied(law: ScalingLaw, n: Any, d: Any) -> Any:
@@ -230,43 +212,25 @@ def _implied(law: ScalingLaw, n: Any, d: Any) -> Any:
     return np.where(data > 0, 3 * d * (size / np.where(data > 0, data, 1) - 1), math.inf)
 
 
-def tokens_for_loss(law: ScalingLaw, num_params: float, loss: float) -> float:
-    """Return the tokens with which a size reaches a loss; infinite where it never does."""
-    return float(_tokens(law, amount(num_params, "num_params"), amount(loss, "loss")))
-
-
 def _sizes(law: ScalingLaw, loss: Any, demand: float, near: float) -> Any:
-    """Return the size with the least lifetime compute at a loss, by a law or by each draw of one.
+    """Return the size with the least lifetime compute at a loss, by a law or, with a loss for each, by its draws.
 
-    Args:
-        law: The law, or one of arrays.
-        loss: The loss, or one for each draw.
-        demand: Tokens served.
-        near: A size about there; looked for from far below to a thousandfold above.
+    It is looked for from far below a size to a thousandfold above.
     """
 
     def still_wanted(log_size: Any) -> Any:
         sizes = np.exp(log_size)
-        tokens = _tokens(law, sizes, loss)
+        tokens = tokens_for_loss(law, sizes, loss)
         reached = np.isfinite(tokens)
         # a size too small for the loss is best for no demand, however large
         return np.where(reached, _implied(law, sizes, np.where(reached, tokens, MOST)), math.inf) - demand
 
     low = np.full(np.shape(loss), math.log(near) - _FARTHEST)
-    return np.exp(_bisect(still_wanted, low, low + _FARTHEST + math.log(1e3)))
+    return np.exp(bisect(still_wanted, low, low + _FARTHEST + math.log(1e3), 50))
 
 
-def _tokens(law: ScalingLaw, num_params: Any, loss: Any) -> Any:
-    """The tokens with which sizes reach losses, element by element; infinite where they never do."""
+def tokens_for_loss(law: ScalingLaw, num_params: Any, loss: Any) -> Any:
+    """Return the tokens with which sizes reach losses, element by element; infinite where they never do."""
     low = np.zeros(np.broadcast_shapes(np.shape(num_params), np.shape(loss)))
-    found = np.exp(_bisect(lambda y: law.loss(num_params, np.exp(y)) - loss, low, low + math.log(MOST)))
+    found = np.exp(bisect(lambda y: law.loss(num_params, np.exp(y)) - loss, low, low + math.log(MOST), 50))
     return np.where(np.asarray(law.loss(num_params, MOST)) < loss, found, math.inf)
-
-
-def _bisect(falling: Callable[[Any], Any], low: Any, high: Any) -> Any:
-    """Return the zero of a falling function, element by element."""
-    for _ in range(50):
-        middle = (low + high) / 2
-        above = np.asarray(falling(middle)) > 0
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return (low + high) / 2

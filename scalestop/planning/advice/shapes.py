@@ -115,17 +115,11 @@ class Shapes(Answer):
     """The shapes."""
 
     def __str__(self) -> str:
-        rows = [
-            (
-                f"{s.num_layers} layers",
-                f"{s.width} wide",
-                f"{s.num_heads} heads" if s.num_heads == s.num_kv_heads else f"{s.num_heads}/{s.num_kv_heads} heads",
-                f"{s.feed_forward}",
-                f"{s.count(self.n_counts):,}",
-                f"{s.count(self.n_counts) / self.target - 1:+.1%}",
-            )
-            for s in self.shapes
-        ]
+        rows = []
+        for s in self.shapes:
+            n, heads = s.count(self.n_counts), "/".join(map(str, dict.fromkeys((s.num_heads, s.num_kv_heads))))
+            cells = (f"{s.num_layers} layers", f"{s.width} wide", f"{heads} heads", f"{s.feed_forward}", f"{n:,}")
+            rows.append((*cells, f"{n / self.target - 1:+.1%}"))
         first = self.shapes[0]
         note = f"{first.style} blocks, vocabulary {first.vocab_size:,}, {'tied' if first.tied else 'untied'} head"
         note += f"; N counts {self.n_counts} parameters; target {human_count(self.target)}"
@@ -168,25 +162,25 @@ def shapes_near(
     if isinstance(queries_per_kv, bool) or not isinstance(queries_per_kv, int) or queries_per_kv < 1:
         raise InputError(f"queries_per_kv: a positive whole number; got {queries_per_kv!r}")
     tie = style == "gpt2" if tied is None else tied
-    found: list[tuple[float, TransformerShape]] = []
-    for depth in _DEPTHS:
-        shapes = _of_depth(depth, style, vocab_size, context, tie, queries_per_kv)
-        best = min(_around(shapes, num_params, n_counts), key=lambda s: abs(math.log(s.count(n_counts) / num_params)))
-        found.append((abs(math.log(best.count(n_counts) / num_params)), best))
-    near = [shape for off, shape in found if off <= _TOLERANCE]
+
+    def off(shape: TransformerShape) -> float:
+        return abs(math.log(shape.count(n_counts) / num_params))
+
+    found = [
+        min(_around(_of_depth(depth, style, vocab_size, context, tie, queries_per_kv), num_params, n_counts), key=off)
+        for depth in _DEPTHS
+    ]
+    near = [shape for shape in found if off(shape) <= _TOLERANCE]
     if not near:
-        off, shape = min(found, key=lambda pair: pair[0])
-        if off > math.log(1.5):
+        shape = min(found, key=off)
+        if off(shape) > math.log(1.5):
             raise InputError(
                 f"num_params: no {style} shape with a vocabulary of {vocab_size:,} is near {human_count(num_params)} "
                 f"({n_counts}); the nearest, {shape.num_layers} layers of width {shape.width}, has "
                 f"{human_count(shape.count(n_counts))}. Take a smaller vocabulary, or tie the head"
             )
         near = [shape]
-    chosen = {
-        min(near, key=lambda s: abs(math.log(s.aspect / aspect)) + 3 * abs(math.log(s.count(n_counts) / num_params)))
-        for aspect in _ASPECTS
-    }
+    chosen = {min(near, key=lambda s: abs(math.log(s.aspect / aspect)) + 3 * off(s)) for aspect in _ASPECTS}
     return Shapes(num_params, n_counts, tuple(sorted(chosen, key=lambda s: -s.num_layers)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from scalestop.errors import InputError
 from scalestop.laws import DataConstrainedLaw, ParametricLaw, ScalingLaw, get_law
@@ -83,33 +84,26 @@ class DataWall(Answer):
         return text + f"up to {FREE_EPOCHS:g} cost almost nothing, beyond each buys less"
 
     def __str__(self) -> str:
-        rows = [
-            ("unique", f"{human_count(self.unique_tokens)} tokens"),
-            ("unlimited", f"{run_name(self.free)}: loss {self.free.loss:.3f}"),
-            ("best here", f"{run_name(self.best)}: {self.epochs:.3g} epochs, worth {human_count(self.worth)} unique "
-                          f"tokens; loss {self.best.loss:.3f} ({self.price:+.3f})"),
-        ]  # fmt: skip
-        if self.epochs > 1:
-            again = self.free_repeated
-            rows.append(("same size", f"{run_name(again)} on this data: loss {again.loss:.3f}"))
+        again = self.free_repeated
         cells = [
             (f"{e.epochs}", human_count(e.tokens), human_count(e.worth), f"{e.worth / e.tokens:.0%}", f"{e.last:.2f}")
             for e in self.table
         ]
-        rows.append(("epochs", table(("passes", "tokens", "worth", "of them", "last pass"), cells)))
-        rows.append(
-            (
-                "stops",
-                f"a pass is worth half a fresh one after {self.half_worth:.3g} of them; any number of them at most "
-                f"{human_count(self.most_worth)} unique tokens (R_D* {self.half_life:.3g})",
-            )
-        )
-        if self.grafted:
-            rows.append(("worth", f"R_D* and R_N* are those of {SOURCE} (arXiv 2305.16264, fitted on C4), the loss of "
-                                  f"{self.basis.law}"))  # fmt: skip
-        if self.warning:
-            rows.append(("warning", self.warning))
-        return block([*rows, ("law", str(self.basis))])
+        rows = {
+            "unique": f"{human_count(self.unique_tokens)} tokens",
+            "unlimited": f"{run_name(self.free)}: loss {self.free.loss:.3f}",
+            "best here": f"{run_name(self.best)}: {self.epochs:.3g} epochs, worth {human_count(self.worth)} unique "
+            f"tokens; loss {self.best.loss:.3f} ({self.price:+.3f})",
+            "same size": f"{run_name(again)} on this data: loss {again.loss:.3f}" if self.epochs > 1 else "",
+            "epochs": table(("passes", "tokens", "worth", "of them", "last pass"), cells),
+            "stops": f"a pass is worth half a fresh one after {self.half_worth:.3g} of them; any number of them at "
+            f"most {human_count(self.most_worth)} unique tokens (R_D* {self.half_life:.3g})",
+            "worth": f"R_D* and R_N* are those of {SOURCE} (arXiv 2305.16264, fitted on C4), the loss of "
+            f"{self.basis.law}" * self.grafted,
+            "warning": self.warning or "",
+            "law": str(self.basis),
+        }
+        return block({name: text for name, text in rows.items() if text})
 
 
 def repeating(law: ScalingLaw, unique_tokens: float) -> DataConstrainedLaw:
@@ -136,18 +130,8 @@ def repeating(law: ScalingLaw, unique_tokens: float) -> DataConstrainedLaw:
     known = get_law(SOURCE)
     assert isinstance(known, DataConstrainedLaw)
     note = f"R_D* and R_N* are those of {SOURCE}; these runs never repeated their data."
-    return DataConstrainedLaw(
-        info=replace(law.info, notes=(*law.info.notes, note)),
-        uncertainty=law.uncertainty,
-        E=law.E,
-        A=law.A,
-        B=law.B,
-        alpha=law.alpha,
-        beta=law.beta,
-        R_D=known.R_D,
-        R_N=known.R_N,
-        unique_tokens=unique,
-    )
+    info, constants = replace(law.info, notes=(*law.info.notes, note)), cast(Any, law.constants)
+    return replace(known, info=info, uncertainty=law.uncertainty, unique_tokens=unique, **constants)
 
 
 def data_wall(law: ScalingLaw, flops: float, unique_tokens: float) -> DataWall:

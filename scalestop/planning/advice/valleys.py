@@ -123,7 +123,27 @@ class LawsSideBySide(Answer):
     @property
     def why(self) -> tuple[str, ...]:
         """Why they differ, one line each; empty for one law."""
-        return _why(self.rows)
+        rows = self.rows
+        if len(rows) < 2:
+            return ()
+        sizes = [row.best.num_params for row in rows]
+        lines = [f"N_opt differs {max(sizes) / min(sizes):.2g}-fold between them at {human_flops(rows[0].best.flops)}"]
+        if len({row.basis.n_counts for row in rows}) > 1:
+            lines.append(
+                "they count other parameters: body leaves embeddings and head out, which matters below some 1B"
+            )
+        steps = sorted(rows, key=lambda row: row.exponent)
+        if steps[-1].exponent - steps[0].exponent > 0.02:
+            lines.append(
+                f"they grow apart: N_opt goes as C^{steps[0].exponent:.2f} by {steps[0].basis.law} and "
+                f"C^{steps[-1].exponent:.2f} by {steps[-1].basis.law}, so they agree at one budget at most"
+            )
+        if len({row.fitted_on for row in rows}) > 1:
+            lines += [f"{row.basis.law} was fitted on {row.fitted_on}" for row in rows]
+            lines.append("a loss per token is comparable only for one text and one tokenizer")
+        else:
+            lines.append("they were fitted on the same runs: it is the fit that differs, not the data")
+        return tuple(lines)
 
     def __str__(self) -> str:
         rows = [
@@ -161,35 +181,7 @@ def side_by_side(laws: Sequence[ScalingLaw], flops: float) -> LawsSideBySide:
     for law in laws:
         best = best_spot(law, flops)
         wider, narrower = (float(law.optimal(flops * step).num_params) for step in (1.1, 1 / 1.1))
-        rows.append(
-            LawRow(
-                basis=basis_of(law, best.num_params, best.num_tokens, flops),
-                best=best,
-                params_interval=interval_of_optimum(law, flops).num_params,
-                exponent=math.log(wider / narrower) / math.log(1.21),
-                source=law.info.source,
-                fitted_on=law.info.fitted_on,
-            )
-        )
+        exponent, interval = math.log(wider / narrower) / math.log(1.21), interval_of_optimum(law, flops).num_params
+        basis = basis_of(law, best.num_params, best.num_tokens, flops)
+        rows.append(LawRow(basis, best, interval, exponent, law.info.source, law.info.fitted_on))
     return LawsSideBySide(flops, tuple(rows))
-
-
-def _why(rows: Sequence[LawRow]) -> tuple[str, ...]:
-    if len(rows) < 2:
-        return ()
-    sizes = [row.best.num_params for row in rows]
-    lines = [f"N_opt differs {max(sizes) / min(sizes):.2g}-fold between them at {human_flops(rows[0].best.flops)}"]
-    if len({row.basis.n_counts for row in rows}) > 1:
-        lines.append("they count other parameters: body leaves embeddings and head out, which matters below some 1B")
-    steps = sorted(rows, key=lambda row: row.exponent)
-    if steps[-1].exponent - steps[0].exponent > 0.02:
-        lines.append(
-            f"they grow apart: N_opt goes as C^{steps[0].exponent:.2f} by {steps[0].basis.law} and "
-            f"C^{steps[-1].exponent:.2f} by {steps[-1].basis.law}, so they agree at one budget at most"
-        )
-    if len({row.fitted_on for row in rows}) > 1:
-        lines += [f"{row.basis.law} was fitted on {row.fitted_on}" for row in rows]
-        lines.append("a loss per token is comparable only for one text and one tokenizer")
-    else:
-        lines.append("they were fitted on the same runs: it is the fit that differs, not the data")
-    return tuple(lines)

@@ -6,7 +6,7 @@ from fitting_data import surface_runs
 
 from scalestop.errors import InputError
 from scalestop.fitting import fit_law
-from scalestop.fitting.methods.enough import count_apart
+from scalestop.fitting.tables.sweep import apart
 
 
 @pytest.mark.parametrize("method", ["parametric", "kaplan"])
@@ -42,4 +42,4 @@ def test_runs_of_one_ratio_are_warned_of() -> None:
 
 
 def test_values_close_together_count_once() -> None:
-    assert count_apart(np.array([1.0, 1.01, 1.04, 2.0, 2.2, 2.25])) == 3
+    assert apart(np.array([1.0, 2.2, 1.04, 2.0, 1.01, 2.25]), 1.05).tolist() == [0, 2, 0, 1, 0, 2]

@@ -5,7 +5,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import huber
 
-from scalestop.fitting.solve.likelihood import fit_with_scale, refit_with_scale
+from scalestop.fitting.solve.likelihood import refit_with_scale
+from scalestop.fitting.solve.newton import Minimum
 from scalestop.fitting.solve.surface_fit import SurfaceProblem
 
 PRINTED = np.array([1.81686, 482.00572, 2085.43420, 0.34781303, 0.36585412])
@@ -19,13 +20,17 @@ def negative_log_likelihood(runs: dict[str, np.ndarray], constants: np.ndarray, 
     return float((huber(1e-3, residual / np.exp(log_scale)) + log_scale).sum())
 
 
+def fit_with_scale(problem: SurfaceProblem) -> Minimum:
+    return refit_with_scale(problem, np.ones((1, len(problem.loss))), problem.fit().theta)
+
+
 def test_the_printed_constants_come_out_to_three_digits(chinchilla: dict[str, np.ndarray]) -> None:
-    found = fit_with_scale(SurfaceProblem(**chinchilla), np.ones(240))
+    found = fit_with_scale(SurfaceProblem(**chinchilla))
     np.testing.assert_allclose(found.theta[0], PRINTED, rtol=5e-4)
 
 
 def test_the_likelihood_is_that_of_the_printed_constants_or_better(chinchilla: dict[str, np.ndarray]) -> None:
-    found = fit_with_scale(SurfaceProblem(**chinchilla), np.ones(240))
+    found = fit_with_scale(SurfaceProblem(**chinchilla))
     printed = minimize(lambda s: negative_log_likelihood(chinchilla, PRINTED, s[0]), [-12.0], method="Nelder-Mead").fun
     ours = minimize(lambda s: negative_log_likelihood(chinchilla, found.theta[0], s[0]), [-12.0], method="Nelder-Mead")
     assert found.value[0] == pytest.approx(ours.fun, abs=1e-4)
@@ -33,7 +38,7 @@ def test_the_likelihood_is_that_of_the_printed_constants_or_better(chinchilla: d
 
 
 def test_no_nearby_law_is_likelier(chinchilla: dict[str, np.ndarray]) -> None:
-    found = fit_with_scale(SurfaceProblem(**chinchilla), np.ones(240))
+    found = fit_with_scale(SurfaceProblem(**chinchilla))
     scale = minimize(lambda s: negative_log_likelihood(chinchilla, found.theta[0], s[0]), [-12.0], method="Nelder-Mead")
     rng = np.random.default_rng(0)
     for move in rng.normal(size=(300, 5)) * 10.0 ** rng.uniform(-6, -2, size=(300, 1)):
@@ -43,7 +48,7 @@ def test_no_nearby_law_is_likelier(chinchilla: dict[str, np.ndarray]) -> None:
 
 def test_refitting_to_equal_weights_changes_nothing(chinchilla: dict[str, np.ndarray]) -> None:
     problem = SurfaceProblem(**chinchilla)
-    found = fit_with_scale(problem, np.ones(240))
+    found = fit_with_scale(problem)
     again = refit_with_scale(problem, np.full((2, 240), [[1.0], [3.0]]), found.theta[0])
     np.testing.assert_allclose(again.theta, np.repeat(found.theta, 2, axis=0), rtol=1e-4)
     assert again.value[1] == pytest.approx(3 * again.value[0], rel=1e-6)

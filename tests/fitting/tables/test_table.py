@@ -97,4 +97,5 @@ def test_many_bad_rows_are_told_in_few_words() -> None:
     assert describe_bad_rows(rows) == (
         "a.csv, rows 2, 3, 4, 5, 6, 7, 8, 9 and 4 more: loss is missing; b.csv, row 1: params is missing"
     )
-    assert describe_bad_rows(rows, most=1).endswith("and 1 more reasons")
+    more = [BadRow(f"{name}.csv", 1, "params is missing") for name in "cdef"]
+    assert describe_bad_rows(rows + more).endswith("e.csv, row 1: params is missing; and 1 more reasons")

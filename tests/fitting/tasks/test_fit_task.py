@@ -8,9 +8,7 @@ from task_data import OLMO_TASKS, olmo_runs, task_table, true_loss, true_metric
 
 import scalestop
 from scalestop.errors import InputError
-from scalestop.fitting import fit_law
-from scalestop.fitting.tasks import LawStep, fit_task
-from scalestop.fitting.tasks.step_one import SurfaceStep
+from scalestop.fitting.tasks import fit_task
 
 
 def test_it_foretells_larger_runs_of_a_known_law():
@@ -65,21 +63,6 @@ def test_a_metric_that_moves_but_not_with_its_loss_is_not_predictable():
     table["acc"] = list(np.random.default_rng(0).uniform(0.3, 0.6, len(table["acc"])))
     fit = fit_task(table, "acc", bpb="bpb")
     assert any(doubt.startswith("the metric does not follow bpb") for doubt in fit.doubts)
-
-
-def test_step_one_can_be_another():
-    calls = []
-
-    def by_law(params, tokens, loss):
-        calls.append(len(params))
-        columns = {"params": params, "tokens": tokens, "loss": loss}
-        return LawStep(fit_law(columns, bootstrap=100).law)
-
-    # fewer draws of step one than of step two: what is common to both is used
-    fit = fit_task(task_table(), "acc", bpb="bpb", step_one=by_law, draws=100)
-    assert isinstance(fit.step_one, LawStep) and calls[0] == 25 and min(calls) < 25
-    assert fit.predict(3e9, 6e11).estimate == pytest.approx(true_metric(true_loss(3e9, 6e11)), abs=0.02)
-    assert isinstance(fit_task(task_table(), "acc", bpb="bpb").step_one, SurfaceStep)
 
 
 def test_the_same_seed_gives_the_same_fit():

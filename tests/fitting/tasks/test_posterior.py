@@ -14,7 +14,7 @@ def test_a_linear_fit_is_the_closed_form_of_bayes():
     design = rng.normal(size=(12, 2))
     measured = design @ [1.0, -2.0] + 0.1 * rng.normal(size=12)
     prior = Prior(np.array([0.5, 0.0]), np.array([1.0, 0.5]), scatter=0.1, weight=1e12)
-    found = fit_posterior(lambda at: design @ at - measured, np.ones(12), prior, [prior.mean])
+    found = fit_posterior(lambda at: design @ at - measured, lambda at: design, np.ones(12), prior, [prior.mean])
     precision = design.T @ design / 0.01 + np.diag([1.0, 4.0])
     mean = np.linalg.solve(precision, design.T @ measured / 0.01 + [0.5, 0.0])
     np.testing.assert_allclose(found.best, mean, rtol=1e-6)
@@ -26,7 +26,8 @@ def test_a_linear_fit_is_the_closed_form_of_bayes():
 def test_weights_count_as_points():
     values = np.array([1.0, 3.0])
     prior = Prior(np.zeros(1), np.array([1e3]), scatter=1.0)
-    found = fit_posterior(lambda at: at[0] - values, np.array([3.0, 1.0]), prior, [np.zeros(1)])
+    weights, ones = np.array([3.0, 1.0]), np.ones((2, 1))
+    found = fit_posterior(lambda at: at[0] - values, lambda at: ones, weights, prior, [np.zeros(1)])
     assert found.best[0] == pytest.approx(1.5, abs=1e-4)
 
 

@@ -6,20 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from fitting_data import surface_runs
 from task_data import true_loss
 
 from scalestop.errors import InputError
-from scalestop.fitting import fit_law
-from scalestop.fitting.tasks.step_one import (
-    LawStep,
-    SurfaceStep,
-    fit_surface,
-    log_surface,
-    step_one_from_dict,
-    surface_tangent,
-)
-from scalestop.laws import get_law
+from scalestop.fitting.tasks.step_one import StepOne, fit_surface, log_surface, surface_tangent
 
 
 def ladder(scatter=0.0, seed=0):
@@ -88,28 +78,11 @@ def test_runs_that_say_nothing_are_refused(keep, message):
         fit_surface(n[keep], d[keep], loss[keep])
 
 
-def test_a_fitted_law_can_be_step_one():
-    law = fit_law(surface_runs(40), bootstrap=100).law
-    step = LawStep(law)
-    n, d = np.array([1e9, 2e9]), np.array([2e10, 4e10])
-    np.testing.assert_allclose(step.estimate(n, d), law.loss(n, d))
-    assert step.draws(n, d).shape == (100, 2)
-    np.testing.assert_allclose(step.draws(n, d)[:, 1], law.drawn().loss(2e9, 4e10))
-    assert step.scatter == pytest.approx(0.005, rel=0.3)
-    again = step_one_from_dict(json.loads(json.dumps(step.to_dict())), where="x")
-    np.testing.assert_allclose(again.draws(n, d), step.draws(n, d), rtol=1e-5)
-
-
-def test_a_law_without_a_loss_cannot():
-    with pytest.raises(InputError, match="'chinchilla-1' cannot be step one"):
-        LawStep(get_law("chinchilla-1"))
-
-
 def test_a_surface_survives_its_file():
     n, d, loss = ladder(0.005)
     step = fit_surface(n, d, loss)
-    again = step_one_from_dict(json.loads(json.dumps(step.to_dict())), where="x")
-    assert isinstance(again, SurfaceStep)
+    again = StepOne.from_dict(json.loads(json.dumps(step.to_dict())), where="x")
+    assert again.scatter == step.scatter
     np.testing.assert_allclose(again.draws(n, d), step.draws(n, d), rtol=1e-5)
-    with pytest.raises(InputError, match="x: step_one: kind 'spline' is not one of surface, law"):
-        step_one_from_dict({"kind": "spline"}, where="x")
+    with pytest.raises(InputError, match="x: step_one: kind 'spline' is not 'surface'"):
+        StepOne.from_dict({"kind": "spline"}, where="x")

@@ -60,7 +60,7 @@ def test_it_says_at_what_compute_a_value_is_reached(fit):
     assert 6 * found.num_params * found.num_tokens == pytest.approx(found.flops)
     assert str(found).startswith("0.66 at ")
     # a ratio or a size that is given can only cost more
-    assert fit.reach(0.66, tokens_per_param=1).flops > found.flops
+    assert fit.reach(0.66, num_params=4 * found.num_params).flops > found.flops
     given = fit.reach(0.4, num_params=8e8)
     assert given.num_params == 8e8 and given.flops >= fit.reach(0.4).flops * 0.95
 
@@ -86,7 +86,6 @@ def test_what_the_cheapest_run_has_already_is_said(fit):
     ("call", "message"),
     [
         (lambda fit: fit.reach(40), "value: a share between 0 and 1, such as 0.6; got 40"),
-        (lambda fit: fit.reach(0.5, num_params=1e9, tokens_per_param=20), "num_params: give it or tokens_per_param"),
         (lambda fit: fit.predict(0, 1e9), "num_params: must be positive and finite; got 0"),
         (lambda fit: fit.predict(1e9, float("nan")), "num_tokens: must be positive and finite; got nan"),
         (lambda fit: fit.first_tokens(0.5, 1e9, "<="), "acc: it rises with training"),

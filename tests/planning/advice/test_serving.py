@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scalestop import ParametricLaw, Speed, get_law
 from scalestop.errors import InputError
 from scalestop.laws import LawInfo
-from scalestop.planning.advice.serving import implied_demand, serve, tokens_for_loss
+from scalestop.planning.advice.serving import explain_demand, serve, tokens_for_loss
 
 LAW = get_law("besiroglu")
 # the constants of Hoffmann et al. 2022 with one more digit of alpha and beta, which Sardana et al. 2024 use
@@ -87,14 +87,14 @@ def test_the_sizes_interval_is_each_draws_own_size():
 @given(demand=st.floats(1e9, 1e14))
 def test_the_demand_is_found_again(demand):
     best = serve(LAW, demand, loss=2.1).best
-    assert implied_demand(LAW, best.num_params, best.num_tokens) == pytest.approx(demand, rel=1e-3)
+    assert explain_demand(LAW, best.num_params, best.num_tokens).demand == pytest.approx(demand, rel=1e-3)
 
 
 def test_what_llamas_makers_expected_to_serve():
     """Over-trained models are explained by a demand; an undertrained one by none."""
-    llama_7b, llama_3_8b = implied_demand(LAW, 6.7e9, 1e12), implied_demand(LAW, 8.03e9, 15e12)
+    llama_7b, llama_3_8b = explain_demand(LAW, 6.7e9, 1e12).demand, explain_demand(LAW, 8.03e9, 15e12).demand
     assert 2.5e12 < llama_7b < 4e12 and llama_3_8b > 1e14
-    assert implied_demand(LAW, 280e9, 300e9) < 0
+    assert explain_demand(LAW, 280e9, 300e9).demand < 0
     # by hand: I = 3 D (alpha A/N^alpha / (beta B/D^beta) - 1)
     ratio = 0.34781 * 482.00572 / 6.7e9**0.34781 / (0.36585 * 2085.4342 / 1e12**0.36585)
     assert llama_7b == pytest.approx(3e12 * (ratio - 1), rel=1e-4)
