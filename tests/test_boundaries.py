@@ -88,6 +88,7 @@ LATE = {
     ("fitting.tables.logs", "tensorboard"),
     ("commands.train", "yaml"),
     ("ladder.launch", "submitit"),
+    ("report.pages", "jinja2"),
 }
 
 

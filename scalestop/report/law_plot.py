@@ -89,7 +89,8 @@ def plot_valley(
                 label=f"this run, N {human_count(n)}")  # fmt: skip
     measured = [(n, loss) for _, n, _, loss in runs if loss is not None]
     if measured:
-        ax.scatter(*zip(*measured, strict=True), s=26, color=colours.ink, zorder=4, label="measured")
+        x, y = np.array(measured).T
+        ax.scatter(x, y, s=26, color=colours.ink, zorder=4, label="measured")
     log_axis(ax, "x", low, high)
     return finish(ax, f"Loss against size at {human_flops(flops)}", "N, parameters", "loss, nats per token")
 
@@ -125,7 +126,8 @@ def plot_frontier(
     ax.plot(budgets, law.loss(n, d), color=colours.blue, linewidth=1.8, label=f"best by {law.name}")
     measured = [(6 * n * d, loss) for _, n, d, loss in runs if loss is not None]
     if measured:
-        ax.scatter(*zip(*measured, strict=True), s=26, color=colours.ink, zorder=4, label="measured")
+        x, y = np.array(measured).T
+        ax.scatter(x, y, s=26, color=colours.ink, zorder=4, label="measured")
     shapes = ("D", "o", "s", "^")
     for place, (name, at) in enumerate(marks):
         best = law.optimal(float(at))

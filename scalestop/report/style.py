@@ -232,7 +232,7 @@ def add_bar(ax: Axes, mapped: Any, label: str, name: Callable[[float], str] = sh
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: name(value)))
     bar.ax.tick_params(labelsize=8, colors=theme.ink)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -260,7 +260,7 @@ def inline_svg(ax: Axes, name: str, description: str) -> str:
 
     import matplotlib
 
-    figure = ax.figure
+    figure = ax.get_figure(root=True)
     assert figure is not None
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):

@@ -32,7 +32,9 @@ OTHERS = ("kaplan", "chinchilla")
 """Laws whose advice is held against the recommendation's."""
 
 
-def hold_against(law: ScalingLaw, num_params: ArrayLike, num_tokens: ArrayLike, loss: ArrayLike) -> Evidence:
+def hold_against(
+    law: ScalingLaw, num_params: ArrayLike, num_tokens: ArrayLike, loss: ArrayLike, which: str = "runs"
+) -> Evidence:
     """Return how far measured runs end from a law's loss.
 
     Args:
@@ -40,6 +42,7 @@ def hold_against(law: ScalingLaw, num_params: ArrayLike, num_tokens: ArrayLike, 
         num_params: N of each run, counted as the law counts it.
         num_tokens: D of each, tokens.
         loss: Final loss of each, nats per token.
+        which: What runs they are, in a word or two.
 
     Raises:
         InputError: If there is no run, or the law predicts no loss.
@@ -54,7 +57,7 @@ def hold_against(law: ScalingLaw, num_params: ArrayLike, num_tokens: ArrayLike, 
         spans = [interval_of_run(law, float(a), float(b)) for a, b in zip(n, d, strict=True)]
         inside = sum(span is not None and span[0] <= m <= span[1] for span, m in zip(spans, measured, strict=True))
     worst = float(miss[np.argmax(np.abs(miss))])
-    return Evidence(len(n), float((6 * n * d).max()), float(miss.mean()), worst, inside)
+    return Evidence(which, len(n), float((6 * n * d).max()), float(miss.mean()), worst, inside)
 
 
 def recommend(
@@ -70,6 +73,7 @@ def recommend(
     evidence: Evidence | None = None,
     run: Provenance | None = None,
     law_argument: str | None = None,
+    fit_first: Sequence[str] = (),
 ) -> Recommendation:
     """Return what to train for a budget: the decision, why, the alternatives, the next 2x, risks and commands.
 
@@ -86,6 +90,7 @@ def recommend(
         evidence: How the law does on measured runs; see `hold_against`.
         run: Text and recipe of the run, held against the law's.
         law_argument: How the commands name the law; its name if None.
+        fit_first: Files of runs that the law was fitted to, which the commands fit again to save it.
 
     Raises:
         InputError: If the budget is no amount of compute, or the law cannot answer.
@@ -124,7 +129,7 @@ def recommend(
         alternatives=tuple(_alternatives(found, plain, train, best, valleys, wall)),
         gains=what_next(found, train.num_params, train.num_tokens),
         checks=checks,
-        commands=_commands(budget, law_argument or choice.name, train, unique_tokens),
+        commands=_commands(budget, law_argument or choice.name, train, unique_tokens, fit_first),
         basis=basis_of(found, train.num_params, train.num_tokens, flops),
         serving=serving,
         wall=wall,
@@ -187,15 +192,18 @@ def _alternatives(
     return found
 
 
-def _commands(budget: Budget, law: str, train: Spot, unique_tokens: float | None) -> tuple[str, ...]:
+def _commands(
+    budget: Budget, law: str, train: Spot, unique_tokens: float | None, fit_first: Sequence[str]
+) -> tuple[str, ...]:
     text, quoted = shlex.quote(str(budget)), shlex.quote(law)
     n, d = f"{train.num_params:.4g}", f"{train.num_tokens:.4g}"
     unique = f" --unique_tokens {unique_tokens:.4g}" if unique_tokens else ""
     lines = [
+        *([f"scalestop fit {' '.join(map(shlex.quote, fit_first))} --out {quoted}"] if fit_first else []),
         f"scalestop plan --budget {text} --law {quoted} --params {n}{unique}",
         f"scalestop forecast --law {quoted} --params {n} --tokens {d} --seal forecast.json",
         f"scalestop checklist --law {quoted} --params {n} --tokens {d}{unique}",
     ]
     # a model smaller than N_opt, as one to be served is, trains to the end of its budget
-    lines.append(f'ComputeOptimalStopping(budget="{budget}", law="{law}")')
+    lines.append(f'# in Python: Trainer(callbacks=[ComputeOptimalStopping(budget="{budget}", law="{law}")])')
     return tuple([*lines, "scalestop score RUN/scalestop.json forecast.json"])

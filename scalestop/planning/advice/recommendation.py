@@ -25,6 +25,8 @@ FLAT = 0.05
 class Evidence:
     """How a law does on runs that were measured."""
 
+    which: str
+    """What runs they are, in a word or two."""
     num_runs: int
     largest_flops: float
     """Compute of the dearest of them, FLOPs."""
@@ -36,10 +38,8 @@ class Evidence:
     """How many lie inside the law's 90 % of runs; None where it does not know."""
 
     def __str__(self) -> str:
-        text = (
-            f"your {self.num_runs} runs, up to {human_flops(self.largest_flops)}, end {self.mean_miss:+.1%} off this "
-        )
-        text += f"law on average, {self.worst_miss:+.1%} at worst"
+        text = f"your {self.num_runs} {self.which}, up to {human_flops(self.largest_flops)}, end {self.mean_miss:+.1%} "
+        text += f"off this law on average, {self.worst_miss:+.1%} at worst"
         return text if self.inside is None else f"{text}; {self.inside} of them inside its 90 %"
 
 
@@ -122,7 +122,7 @@ class Recommendation(Answer):
             Section("Why", self._why()),
             Section("Alternatives", heads=("", "N", "tokens", "loss", "change", ""), rows=self._rivals()),
             Section("The next 2x", self._from(), heads=("", "run", "loss", "change", ""), rows=self._steps()),
-            Section("Risks", *self._risks()),
+            Section("Risks", risk_lines(self.checks)),
             Section("Commands", commands=self.commands),
         )
 
@@ -170,7 +170,7 @@ class Recommendation(Answer):
                 ", beyond each buys less" if passes > FREE_EPOCHS else ""
             )
             lines.append(f"{human_count(w.unique_tokens)} unique tokens: {passes:.3g} passes over them; {worth}")
-        if self.flat is not None:
+        if self.flat is not None and not (self.serving and self.serving.demand):
             lines.append(
                 f"the valley is flat: from {self.flat[0]:g} to {self.flat[1]:g} of the compute-optimal size less than "
                 f"{FLAT:.0%} of the budget is wasted"
@@ -198,11 +198,11 @@ class Recommendation(Answer):
             (g.what, run_name(g.spot), f"{g.spot.loss:.3f}", signed(-g.gain), g.in_words) for g in self.gains.gains
         )
 
-    def _risks(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], ...]]:
-        order = (Mark.FAILS, Mark.WATCH, Mark.UNKNOWN)
-        open_items = sorted(
-            (item for item in self.checks.items if item.mark in order), key=lambda item: order.index(item.mark)
-        )
-        fine = [item.topic for item in self.checks.items if item.mark is Mark.FINE]
-        lines = tuple(f"{item.mark}: {item.topic}: {item.text}" for item in open_items)
-        return (*lines, *([f"fine: {', '.join(fine)}"] if fine else [])), (), ()
+
+def risk_lines(checks: Checklist) -> tuple[str, ...]:
+    """Return a checklist as lines of a page: what fails first, what is fine in one line at the end."""
+    order = (Mark.FAILS, Mark.WATCH, Mark.UNKNOWN)
+    found = sorted((item for item in checks.items if item.mark in order), key=lambda item: order.index(item.mark))
+    fine = [item.topic for item in checks.items if item.mark is Mark.FINE]
+    lines = tuple(f"{item.mark}: {item.topic}: {item.text}" for item in found)
+    return (*lines, *([f"fine: {', '.join(fine)}"] if fine else []))
