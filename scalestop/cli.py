@@ -26,6 +26,7 @@ COMMANDS = {
     "task": "forecast a metric, such as a task's accuracy, from runs that logged it",
     "forecast": "write down what a run will end at, sealed before it begins",
     "score": "hold the records of runs against what was forecast for them",
+    "watch": "a live run or ladder in the terminal: budget, time left, rate, loss",
     "report": "a page of a run, of a ladder, or of several runs compared",
     "ladder": "train a ladder of small runs, fit your own law to it, and forecast the big run",
     "audit": "hold the analytic FLOP count of a model against the measured one",

@@ -66,7 +66,7 @@ HOUSE = [
     ({"planning", "fitting"}, {"numpy", "scipy"}),
     ({"run"}, {"numpy"}),
     ({"schedules"}, {"torch"}),
-    ({"report"}, {"numpy", "matplotlib", "rich"}),
+    ({"report", "plot"}, {"numpy", "matplotlib", "rich"}),
     ({"lightning"}, {"torch"}),
     ({"lab"}, {"numpy", "torch"}),
     ({"ladder"}, {"numpy", "torch", "pytorch_lightning", "rich", "jsonargparse"}),

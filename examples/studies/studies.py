@@ -13,6 +13,7 @@ study goes on where it was. `README.md` beside this file says what came out.
 from __future__ import annotations
 
 import csv
+import logging
 import statistics
 import sys
 import tempfile
@@ -37,6 +38,7 @@ from scalestop.planning.advice import least_for_loss
 HERE = Path(__file__).parent
 LAW = get_law("stdlib-bytes")
 SEEDS = (0, 1, 2)
+PIECE = 2048  # bytes
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,19 @@ class Arm:
 
 
 class Text(TextData):
-    """The embedded text, or only the first so many bytes of it."""
+    """The embedded text, or only so many bytes of it, in pieces from all over."""
 
     def __init__(self, unique: float | None, **options: Any) -> None:
         super().__init__(**options)
         self.unique = None if unique is None else round(unique)
 
     def train_dataloader(self) -> TrainStream:
-        return TrainStream(self.corpus.train[: self.unique], self.context, self.batch_size, self.seed)
+        text = self.corpus.train
+        if self.unique is not None:  # the beginning alone would be another kind of text than what is held out
+            pieces = text[: len(text) // PIECE * PIECE].view(-1, PIECE)
+            wanted = min(len(pieces), max(1, round(self.unique / PIECE)))
+            text = pieces[torch.arange(wanted) * len(pieces) // wanted].flatten()
+        return TrainStream(text, self.context, self.batch_size, self.seed)
 
     def val_dataloader(self) -> FixedWindows:
         return FixedWindows(self.corpus.val, self.context, self.val_batch_size, self.val_tokens)
@@ -101,7 +108,7 @@ def shape() -> list[Arm]:
 
 
 def converged() -> list[Arm]:
-    """A model of 9k parameters until it stops improving; then what the plan needs for its loss, and does with its compute."""
+    """A model of 9k parameters until it stops improving; then the plan for its loss, and the plan for its compute."""
     dims = dims_for(9_000)
     small = Arm("until it stops", dims, 2e7, patience=5, seeds=(0,))
     ended = rows_of("converged").get((small.name, 0))
@@ -152,6 +159,7 @@ def train(arm: Arm, seed: int) -> dict[str, Any]:
     stopping = ComputeOptimalStopping(
         Budget(tokens=round(arm.tokens)), LAW, tolerance=0, oversized="ignore", verbose=False, save_checkpoint=False
     )
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     patience = [EarlyStopping("val_loss", patience=arm.patience, min_delta=0.002)] if waits else []
     data = Text(arm.unique, batch_size=batch_size_for(min(arm.tokens, 2e6)), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -203,7 +211,12 @@ def rows_of(study: str) -> dict[tuple[str, int], dict[str, str]]:
 def run(study: str) -> None:
     """Train what is missing of a study, then print its table."""
     path = HERE / f"{study}.csv"
-    while missing := [(a, s) for s in SEEDS for a in STUDIES[study]() if s in a.seeds and (a.name, s) not in rows_of(study)]:
+    while missing := [
+        (arm, seed)
+        for seed in SEEDS
+        for arm in STUDIES[study]()
+        if seed in arm.seeds and (arm.name, seed) not in rows_of(study)
+    ]:
         row = train(*missing[0])
         new = not path.exists()
         with path.open("a", newline="") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from scalestop.commands._parser import new_parser, parse
@@ -71,13 +72,16 @@ def _runs(paths: Sequence[str], law: ScalingLaw | None) -> Page:
         raise InputError(f"paths: at most {_MOST_RUNS} runs are compared on one page; got {len(runs)}")
     scored = score(list(paths))
     names = Counter(run.name for run in runs)
-    runs = [r if names[r.name] == 1 else ReportedRun(f"{r.name} {i + 1}", r.record, r.log) for i, r in enumerate(runs)]
+    runs = [r if names[r.name] == 1 else replace(r, name=f"{r.name} ({i + 1})") for i, r in enumerate(runs)]
     return run_page(runs[0], law, scored) if len(runs) == 1 else compare_page(runs, law, scored)
 
 
 def _short(path: Path) -> str:
-    """A run's name on a page: that of its folder, or of its file where it has a name of its own."""
-    return path.resolve().parent.name if path.name == FILE_NAME else path.stem
+    """A run's name on a page: that of its folder, with the one above where loggers count versions; or of its file."""
+    if path.name != FILE_NAME:
+        return path.stem
+    folder = path.resolve().parent
+    return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("version_") else folder.name
 
 
 def _ladder(folder: str) -> Page:

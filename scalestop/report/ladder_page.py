@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -128,7 +129,8 @@ def _pictures(ladder: ReportedLadder) -> dict[str, Sequence[str]]:
 
 def _held_out(law: ScalingLaw, points: Points) -> tuple[tuple[tuple[str, ...], ...], int]:
     rows, inside = [], 0
-    for n, d, loss in sorted(zip(points.params, points.tokens, points.loss, strict=True), key=lambda p: p[0] * p[1]):
+    every = zip(points.params, points.tokens, points.loss, strict=True)
+    for n, d, loss in sorted(every, key=lambda p: (round(math.log10(6 * p[0] * p[1]), 1), p[0])):
         forecast, span = float(law.loss(float(n), float(d))), interval_of_run(law, float(n), float(d))
         inside += span is not None and span[0] <= loss <= span[1]
         rows.append(

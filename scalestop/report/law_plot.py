@@ -203,6 +203,13 @@ def plot_plane(
     if runs:
         ax.scatter([r[1] for r in runs], [r[2] for r in runs], s=24 if len(runs) > 6 else 60, zorder=5,
                    marker="o" if len(runs) > 6 else "*", color=colours.red, label="runs")  # fmt: skip
+        if len(runs) <= 6:
+            placed: set[tuple[float, float]] = set()
+            for name, n_run, d_run, _ in runs:
+                if (n_run, d_run) not in placed:
+                    ax.annotate(name, (n_run, d_run), (8, -3), textcoords="offset points", fontsize=8, zorder=6,
+                                color=colours.ink)  # fmt: skip
+                placed.add((n_run, d_run))
     for x, y, ha, va, text in (
         (0.02, 0.97, "left", "top", "parameter-limited:\nmore tokens than the size is worth"),
         (0.98, 0.03, "right", "bottom", "data-limited:\na larger model than the tokens fill"),
@@ -211,4 +218,5 @@ def plot_plane(
                 bbox={"facecolor": colours.paper, "edgecolor": "none", "pad": 1.5, "alpha": 0.85})  # fmt: skip
     log_axis(ax, "x", low_n, high_n)
     log_axis(ax, "y", low_d, high_d)
-    return finish(ax, "Parameters against tokens", "N, parameters", "D, tokens")
+    title = "Parameters against tokens" if runs else "Known models: parameters against tokens"
+    return finish(ax, title, "N, parameters", "D, tokens")
