@@ -102,7 +102,7 @@ def _read(runs: Sequence[str], *, held_out: bool, least: float = 0.0) -> Any:
 
     table = read_runs(list(runs))
     flops = 6 * table.params * table.tokens
-    return table.take([i for i in range(len(table)) if table.held_out[i] == held_out and flops[i] >= least])
+    return table.take([held == held_out and at >= least for held, at in zip(table.held_out, flops, strict=True)])
 
 
 def _held(law: ScalingLaw, table: Any, which: str) -> Evidence:

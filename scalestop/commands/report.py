@@ -104,7 +104,7 @@ def _ladder(folder: str) -> Page:
         for kind, count in ended.items()
     ]
     table = read_runs(rows)
-    held = table.take([i for i, row in enumerate(rows) if row["kind"] in ("held out", "valley")])
+    held = table.take([row["kind"] in ("held out", "valley") for row in rows])
     missing = len(ladder.rungs) - sum(ended.values())
     notes = [describe_recipe(ladder.settings), *(f"left out: {gone.run} {gone.message}" for gone in diverged)]
     if missing:
