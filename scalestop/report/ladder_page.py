@@ -12,7 +12,7 @@ from scalestop.fitting.intervals import Interval
 from scalestop.fitting.law_fit import LawFit
 from scalestop.laws import ScalingLaw, get_law
 from scalestop.laws.intervals import interval_of_optimum, interval_of_run
-from scalestop.planning.advice.basis import best_spot
+from scalestop.planning.advice.basis import best_spot, signed
 from scalestop.planning.advice.checks import checklist
 from scalestop.planning.advice.gains import what_next
 from scalestop.planning.advice.recommendation import Section, risk_lines
@@ -73,7 +73,7 @@ def ladder_page(ladder: ReportedLadder) -> Page:
         parts.append(Section("Held out", (line,), heads, held))
     rows = tuple((name, f"{count}", human_flops(flops), f"{flops / target:.2%}") for name, count, flops in ladder.spent)
     gains = what_next(law, flops=target)
-    steps = tuple((g.what, run_name(g.spot), f"{g.spot.loss:.3f}", f"{-g.gain:+.3f}", g.in_words) for g in gains.gains)
+    steps = tuple((g.what, run_name(g.spot), f"{g.spot.loss:.3f}", signed(-g.gain), g.in_words) for g in gains.gains)
     constants = tuple((name, f"{found.estimate:.5g}", _ends(found)) for name, found in fit.intervals.items())
     formula = tuple(describe_fit(fit).splitlines()[:2])
     findings = tuple(f"{finding.severity}: {finding.message}" for finding in fit.diagnostics.findings)

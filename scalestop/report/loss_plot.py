@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from scalestop.fitting.methods.budgets import IsoFLOP, group_by_budget
 from scalestop.fitting.methods.envelope import Envelope
+from scalestop.fitting.tables.read import read_runs
 from scalestop.report.style import (
     ThemeName,
     add_bar,
@@ -102,6 +103,17 @@ def _budgets(flops: Array, count: int = 7) -> Array:
 def flops_of_runs(points: Any) -> Array:
     """Return 6·N·D of each run, FLOPs."""
     return np.asarray(6 * points.params * points.tokens, dtype=np.float64)
+
+
+def held_out_of(records: Any, **how: Any) -> Points | None:
+    """Return the runs among records that are marked as held out, for a fit's picture; None where there is none.
+
+    Args:
+        records: See `scalestop.fitting.tables.read.read_runs`.
+        **how: Its other arguments.
+    """
+    table = read_runs(records, **how)
+    return table.take(list(table.held_out)) if any(table.held_out) else None
 
 
 def show_held_out(ax: Axes, x: Array, y: Array) -> None:

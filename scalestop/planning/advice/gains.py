@@ -19,6 +19,7 @@ from scalestop.planning.advice.basis import (
     irreducible,
     need_loss,
     negated,
+    signed,
     spot_of,
     table,
 )
@@ -77,7 +78,7 @@ class Gains(Answer):
                 run_name(gain.spot),
                 human_flops(gain.spot.flops),
                 f"{gain.spot.loss:.3f}",
-                f"{spread(-gain.gain, negated(gain.gain_interval), '+.3f')}",
+                signed(-gain.gain, negated(gain.gain_interval)),
                 gain.in_words,
             )
             for gain in self.gains

@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from scalestop.errors import InputError
 from scalestop.laws import DataConstrainedLaw, ParametricLaw, ScalingLaw, get_law
 from scalestop.laws.repeated import effective_amount
-from scalestop.planning.advice.basis import Answer, Basis, Spot, amount, basis_of, best_spot, block, spot_of, table
+from scalestop.planning.advice.basis import (
+    Answer,
+    Basis,
+    Spot,
+    amount,
+    basis_of,
+    best_spot,
+    block,
+    signed,
+    spot_of,
+    table,
+)
 from scalestop.planning.advice.regime import run_name
 from scalestop.units import human_count
 
@@ -87,7 +98,7 @@ class DataWall(Answer):
             ("unique", f"{human_count(self.unique_tokens)} tokens"),
             ("unlimited", f"{run_name(self.free)}: loss {self.free.loss:.3f}"),
             ("best here", f"{run_name(self.best)}: {self.epochs:.3g} epochs, worth {human_count(self.worth)} unique "
-                          f"tokens; loss {self.best.loss:.3f} ({self.price:+.3f})"),
+                          f"tokens; loss {self.best.loss:.3f} ({signed(self.price)})"),
         ]  # fmt: skip
         if self.epochs > 1:
             again = self.free_repeated
