@@ -172,3 +172,10 @@ def test_a_name_that_stands_twice_is_in_the_legend_once():
         ax.plot([1, 2], np.array([1, 2]) + shift, label="twice")
     finish(ax, "", "", "")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["twice"]
+
+
+def test_pictures_are_at_hand_without_an_import_of_their_own():
+    import scalestop
+
+    assert scalestop.__getattr__("plot") is plot
+    assert set(plot.__all__) == {name for name in vars(plot) if not name.startswith("_")}
