@@ -104,7 +104,9 @@ def repeats() -> list[Arm]:
 def shape() -> list[Arm]:
     """About 66k parameters at 2e11 FLOPs, from one wide block to nine narrow ones."""
     shapes = ((64, 1, 4), (48, 2, 3), (40, 3, 2), (28, 6, 1), (24, 9, 1))
-    return [_spending(f"{depth} x {width}", GPTDims(width, depth, heads), 2e11) for width, depth, heads in shapes]
+    return [
+        _spending(f"{depth} x {width}", GPTDims(width, depth, heads), 2e11, (0, 1)) for width, depth, heads in shapes
+    ]
 
 
 def converged() -> list[Arm]:

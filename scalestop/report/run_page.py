@@ -161,7 +161,7 @@ def _plan_against(record: RunRecord) -> Section:
     ]
     cells = [
         (what, "-" if wanted is None else name(wanted), "-" if got is None else name(got),
-         f"{got / wanted - 1:+.2%}" if wanted and got is not None else "")
+         _difference(got / wanted) if wanted and got is not None else "")
         for what, wanted, got, name in rows
     ]  # fmt: skip
     note = "parameters: planned is N_opt of the budget; compute: planned is the budget"
@@ -231,6 +231,14 @@ def _assumptions(record: RunRecord, law: ScalingLaw | None) -> Section:
     if law is not None:
         lines.insert(0, f"law {law.name}: {law.info.source}; fitted on {law.info.fitted_on}")
     return Section("Assumptions", tuple(line for line in lines if line))
+
+
+def _difference(ratio: float) -> str:
+    """A ratio as people read it: +1.32%, or 4.54x where it is far from 1."""
+    if not 0.5 < ratio < 2:
+        return f"{ratio:.3g}x"
+    text = f"{ratio - 1:+.2%}"
+    return "0.00%" if float(text.rstrip("%")) == 0 else text
 
 
 def _number(value: float | None) -> str:

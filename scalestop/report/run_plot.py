@@ -51,11 +51,11 @@ def plot_curves(
     shapes, tokens, losses = "osD^v", [], []
     for place, run in enumerate(runs):
         colour = colours.series[place % len(colours.series)]
-        name = "" if len(runs) == 1 else f"{run.name}: "
+        alone = len(runs) == 1
         if train := run.log.against_tokens("train_loss"):
             x, y = np.array(train).T
             smooth = _smoothed(y)
-            ax.plot(x, smooth, color=colour, linewidth=1, alpha=0.6, label=f"{name}training, smoothed")
+            ax.plot(x, smooth, color=colour, linewidth=1, alpha=0.6, label="training, smoothed" if alone else None)
             tokens.append(x[-1])
             # the fall at the start would leave no room for the rest
             losses += [float(v) for v in smooth[x > 0.1 * x[-1]]]
@@ -66,7 +66,7 @@ def plot_curves(
         if points:
             x, y = np.array(points, dtype=np.float64).T
             ax.plot(x, y, color=colour, marker=shapes[place % len(shapes)], markersize=5, linewidth=1.4,
-                    label=f"{name}{run.record.loss_name or 'loss'}")  # fmt: skip
+                    label=(run.record.loss_name or "loss") if alone else run.name)  # fmt: skip
             tokens.append(x[-1])
             losses += [float(v) for v in y[x > 0.1 * x[-1]]]
         forecast, at = run.record.plan.get("loss_at_stop"), run.record.plan.get("stop_tokens")
@@ -94,8 +94,8 @@ def plot_curves(
         ax.xaxis.set_major_formatter(lambda value, _: human_count(value))
     room = max(max(losses) - min(losses), 0.02 * max(losses))
     ax.set_ylim(min(losses) - 0.08 * room, max(losses) + 0.08 * room)
-    return finish(ax, "Loss along the run" if len(runs) == 1 else "Loss along the runs", "tokens",
-                  "loss, nats per token")  # fmt: skip
+    title = "Loss along the run" if len(runs) == 1 else "Loss along the runs (thin: training, smoothed)"
+    return finish(ax, title, "tokens", "loss, nats per token")
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
