@@ -126,6 +126,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":  # a module of functions, loaded when it is asked for like any other name
+        return import_module("scalestop.plot")
     if name not in _HOME:
         raise AttributeError(f"module 'scalestop' has no attribute {name!r}")
     value = getattr(import_module(f"scalestop.{_HOME[name]}"), name)

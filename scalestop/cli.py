@@ -15,6 +15,7 @@ from scalestop.files import disk_trouble
 COMMANDS = {
     "train": "train a tiny GPT under a compute budget until its optimum, on real text",
     "plan": "what a budget buys: model size, tokens, loss, and where a run would stop",
+    "recommend": "what to train for the next budget, on one page: decision, why, alternatives, risks, commands",
     "compare": "whether a run is well spent, and which of several is better, such as 70Bx1.4T 280Bx300B",
     "next": "what the next 2x of compute, parameters or data buys, and the least for a target",
     "serve": "size and tokens of a model that will be served",
@@ -25,6 +26,8 @@ COMMANDS = {
     "task": "forecast a metric, such as a task's accuracy, from runs that logged it",
     "forecast": "write down what a run will end at, sealed before it begins",
     "score": "hold the records of runs against what was forecast for them",
+    "watch": "a live run or ladder in the terminal: budget, time left, rate, loss",
+    "report": "a page of a run, of a ladder, or of several runs compared",
     "ladder": "train a ladder of small runs, fit your own law to it, and forecast the big run",
     "audit": "hold the analytic FLOP count of a model against the measured one",
 }

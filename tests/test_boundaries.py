@@ -67,7 +67,7 @@ HOUSE = [
     ({"run"}, {"numpy"}),
     ({"schedules"}, {"torch"}),
     ({"run.adapter"}, {"torch"}),
-    ({"report"}, {"numpy", "matplotlib", "rich"}),
+    ({"report", "plot"}, {"numpy", "matplotlib", "rich"}),
     ({"lightning"}, {"torch"}),
     ({"lab"}, {"numpy", "torch"}),
     ({"ladder"}, {"numpy", "torch", "pytorch_lightning", "rich", "jsonargparse"}),
@@ -89,6 +89,7 @@ LATE = {
     ("fitting.tables.logs", "tensorboard"),
     ("commands.train", "yaml"),
     ("ladder.launch", "submitit"),
+    ("report.pages", "jinja2"),
 }
 
 

@@ -102,8 +102,10 @@ def run_fit(
             shown.print(f"law saved: {escape(str(fit.law.save(as_path(out, 'out'))))}", soft_wrap=True)
         if plot is not None:
             from scalestop.report.fit_plot import plot_fit
+            from scalestop.report.loss_plot import held_out_of
 
-            plot_fit(fit, as_path(plot, "plot"))
+            reading = {name: options[name] for name in ("loss", "columns") if name in options}
+            plot_fit(fit, as_path(plot, "plot"), held_out=held_out_of(source, **reading))
             shown.print(f"picture saved: {escape(str(plot))}", soft_wrap=True)
     except (InputError, OSError) as error:
         complaint = console or Console(stderr=True)

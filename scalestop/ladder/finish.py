@@ -28,6 +28,7 @@ from scalestop.laws import ScalingLaw
 from scalestop.planning.plan import make_plan
 from scalestop.report.fit_plot import plot_fit
 from scalestop.report.fit_tables import constants_table, optimum_table
+from scalestop.report.loss_plot import held_out_of
 from scalestop.run.records import RunRecord
 from scalestop.units import human_count, human_flops
 
@@ -104,7 +105,7 @@ def finish(ladder: Ladder, console: Console) -> LawFit:
     curves = curves_of(ladder)
     law = replace(with_origin(fit.law, ladder), curves=curves)
     law_path, table_path = law.save(folder / "law.json"), write_table(ladder)
-    plot_fit(fit, folder / "fit.png")
+    plot_fit(fit, folder / "fit.png", held_out=held_out_of([row for row in every if row["kind"] != "sweep"]))
     outcomes = [
         _outcome(fit, rung, record)
         for rung in ladder.rungs

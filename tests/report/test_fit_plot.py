@@ -9,6 +9,7 @@ from fitting_data import BUDGETS, curve_runs, isoflop_runs, surface_runs
 
 from scalestop.fitting import fit_law
 from scalestop.report.fit_plot import plot_fit
+from scalestop.report.loss_plot import held_out_of
 
 
 def test_the_panels_show_the_runs_the_law_and_the_band(tmp_path: Path) -> None:
@@ -52,3 +53,21 @@ def test_drawing_leaves_the_backend_alone() -> None:
     plot_fit(fit_law(surface_runs(40), bootstrap=20))
     assert matplotlib.get_backend() == before
     assert not sys.modules["matplotlib"].rcParams["interactive"]
+
+
+def test_held_out_runs_stand_apart_and_the_formula_is_over_the_picture() -> None:
+    runs = surface_runs(60, seed=1)
+    held = np.arange(60) % 10 == 0
+    fit = fit_law({**runs, "held_out": held}, bootstrap=50)
+    apart = held_out_of({**runs, "held_out": held})
+    assert apart is not None and len(apart.loss) == 6
+    figure = plot_fit(fit, held_out=apart)
+    cheapest = (fit.table.params * fit.table.tokens).min() / 1.05
+    for axis, x in ((figure.axes[0], apart.params), (figure.axes[1], apart.tokens)):
+        (points,) = [found for found in axis.collections if found.get_label() == "held out"]
+        shown = apart.params * apart.tokens >= cheapest
+        np.testing.assert_allclose(points.get_offsets(), np.c_[x, apart.loss][shown])
+    formula, constants = figure.get_suptitle().splitlines()[1:]
+    assert formula == type(fit.law).formula()
+    assert f"alpha {fit.law.constants['alpha']:.4g}" in constants
+    assert held_out_of(runs) is None

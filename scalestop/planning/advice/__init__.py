@@ -9,8 +9,9 @@ from scalestop.planning.advice.bills import bill
 from scalestop.planning.advice.checks import checklist
 from scalestop.planning.advice.deadline import by_deadline
 from scalestop.planning.advice.gains import least_for_loss, what_next
+from scalestop.planning.advice.recommend import hold_against, recommend
 from scalestop.planning.advice.regime import appraise, compare
-from scalestop.planning.advice.serving import explain_demand, serve
+from scalestop.planning.advice.serving import explain_demand, serve, serve_within
 from scalestop.planning.advice.shapes import shape_spread, shapes_near
 from scalestop.planning.advice.unique import data_wall, repeating
 from scalestop.planning.advice.valleys import side_by_side, valley
@@ -24,9 +25,12 @@ __all__ = [
     "compare",
     "data_wall",
     "explain_demand",
+    "hold_against",
     "least_for_loss",
+    "recommend",
     "repeating",
     "serve",
+    "serve_within",
     "shape_spread",
     "shapes_near",
     "side_by_side",

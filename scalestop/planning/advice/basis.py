@@ -157,10 +157,11 @@ def negated(pair: Pair | None) -> Pair | None:
     return None if pair is None else (-pair[1], -pair[0])
 
 
-def signed(value: float) -> str:
-    """Return a difference of losses with its sign, and none for what rounds to zero."""
-    text = f"{value:+.3f}"
-    return "0.000" if float(text) == 0 else text
+def signed(value: float, interval: Pair | None = None) -> str:
+    """Return a difference of losses with its sign, none for what rounds to zero, and its interval in words."""
+    shown = [f"{x:+.3f}" for x in (value, *(interval or ()))]
+    shown = ["0.000" if float(text) == 0 else text for text in shown]
+    return f"{shown[0]} (90 %: {shown[1]} to {shown[2]})" if interval else shown[0]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -47,9 +47,7 @@ class Deadline(Answer):
         }
         text = f"with {self.more_devices}: {run_name(self.more)}"
         if self.gain is not None:
-            change = (
-                spread(-self.gain, negated(self.gain_interval), "+.3f") if self.gain_interval else signed(-self.gain)
-            )
+            change = signed(-self.gain, negated(self.gain_interval))
             text += f", loss {self.more.loss:.3f} ({change})"
         if self.more_bill.usd is not None and self.bill.usd is not None:
             text += f", for {self.more_bill.usd - self.bill.usd:,.0f} USD more"

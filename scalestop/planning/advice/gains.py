@@ -20,6 +20,7 @@ from scalestop.planning.advice.basis import (
     irreducible,
     need_loss,
     negated,
+    signed,
     spot_of,
     table,
 )
@@ -78,7 +79,7 @@ class Gains(Answer):
                 run_name(gain.spot),
                 human_flops(gain.spot.flops),
                 f"{gain.spot.loss:.3f}",
-                spread(-gain.gain, negated(gain.gain_interval), "+.3f"),
+                signed(-gain.gain, negated(gain.gain_interval)),
                 gain.in_words,
             )
             for gain in self.gains

@@ -151,6 +151,34 @@ def serve(
     )
 
 
+def serve_within(law: ScalingLaw, demand: float, flops: float, speed: Speed | None = None) -> Serving:
+    """Return the model with the least lifetime compute for its loss among those whose training spends a budget.
+
+    Where `serve` keeps the loss of a budget's optimum and trains for longer than the budget, this keeps the budget.
+
+    Args:
+        law: A law whose optimum is the minimum of its loss.
+        demand: Tokens served over the lifetime, prompts and answers together; 0 for none.
+        flops: What training may spend, FLOPs.
+        speed: Device speed and price, for hours and money of training.
+
+    Raises:
+        InputError: As `serve` does.
+    """
+    need_loss(law, "serving")
+    high = math.log(amount(flops, "flops"))
+    if not demand:
+        return serve(law, demand, flops=flops, speed=speed)
+    low = high - math.log(1e4)
+    for _ in range(30):
+        middle = (low + high) / 2
+        size, tokens = law.optimal(math.exp(middle))
+        loss = float(law.loss(size, tokens))
+        size = float(_sizes(law, loss, amount(demand, "demand"), float(size)))
+        low, high = (middle, high) if 6 * size * tokens_for_loss(law, size, loss) <= flops else (low, middle)
+    return serve(law, demand, flops=math.exp(low), speed=speed)
+
+
 @dataclass(frozen=True)
 class ImpliedDemand(Answer):
     """What the makers of a run expected to serve, if they expected to minimise lifetime compute."""

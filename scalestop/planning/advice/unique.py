@@ -9,7 +9,18 @@ from typing import Any, cast
 from scalestop.errors import InputError
 from scalestop.laws import DataConstrainedLaw, ParametricLaw, ScalingLaw, get_law
 from scalestop.laws.repeated import effective_amount
-from scalestop.planning.advice.basis import Answer, Basis, Spot, amount, basis_of, best_spot, block, spot_of, table
+from scalestop.planning.advice.basis import (
+    Answer,
+    Basis,
+    Spot,
+    amount,
+    basis_of,
+    best_spot,
+    block,
+    signed,
+    spot_of,
+    table,
+)
 from scalestop.planning.advice.regime import run_name
 from scalestop.units import human_count
 
@@ -93,13 +104,15 @@ class DataWall(Answer):
             "unique": f"{human_count(self.unique_tokens)} tokens",
             "unlimited": f"{run_name(self.free)}: loss {self.free.loss:.3f}",
             "best here": f"{run_name(self.best)}: {self.epochs:.3g} epochs, worth {human_count(self.worth)} unique "
-            f"tokens; loss {self.best.loss:.3f} ({self.price:+.3f})",
+            f"tokens; loss {self.best.loss:.3f} ({signed(self.price)})",
             "same size": f"{run_name(again)} on this data: loss {again.loss:.3f}" if self.epochs > 1 else "",
             "epochs": table(("passes", "tokens", "worth", "of them", "last pass"), cells),
             "stops": f"a pass is worth half a fresh one after {self.half_worth:.3g} of them; any number of them at "
             f"most {human_count(self.most_worth)} unique tokens (R_D* {self.half_life:.3g})",
             "worth": f"R_D* and R_N* are those of {SOURCE} (arXiv 2305.16264, fitted on C4), the loss of "
-            f"{self.basis.law}" * self.grafted,
+            f"{self.basis.law}"
+            if self.grafted
+            else "",
             "warning": self.warning or "",
             "law": str(self.basis),
         }

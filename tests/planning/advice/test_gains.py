@@ -8,6 +8,7 @@ import pytest
 from scalestop import Speed, get_law
 from scalestop.errors import InputError
 from scalestop.laws.intervals import interval_of_gain
+from scalestop.planning.advice.basis import signed
 from scalestop.planning.advice.gains import least_for_loss, what_next
 
 LAW = get_law("besiroglu")
@@ -92,3 +93,10 @@ def test_a_loss_out_of_reach():
     json.dumps(found.to_dict())
     with pytest.raises(InputError, match="law: a target loss needs a loss"):
         least_for_loss(get_law("deepseek"), 2.0)
+
+
+def test_a_change_that_rounds_to_zero_has_no_sign():
+    assert signed(-0.0004) == signed(0.0004) == "0.000"
+    assert signed(-0.0004, (-0.01, 0.0001)) == "0.000 (90 %: -0.010 to 0.000)"
+    far = what_next(get_law("besiroglu"), 1e15, 1e20)  # next to nothing is left to gain
+    assert "-0.000" not in str(far) and "+0.000" not in str(far)
