@@ -26,6 +26,7 @@ COMMANDS = {
     "forecast": "write down what a run will end at, sealed before it begins",
     "score": "hold the records of runs against what was forecast for them",
     "ladder": "train a ladder of small runs, fit your own law to it, and forecast the big run",
+    "campaign": "one budget for many runs: open it, or see what is left",
     "audit": "hold the analytic FLOP count of a model against the measured one",
 }
 _LONGEST_LINE = 1500

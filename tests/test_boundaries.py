@@ -18,6 +18,7 @@ PUBLIC = [
     "Allocation",
     "Budget",
     "BudgetLR",
+    "Campaign",
     "ComputeOptimalStopping",
     "DataConstrainedLaw",
     "Forecast",
