@@ -15,7 +15,7 @@ from scalestop.laws.intervals import interval_of_optimum, interval_of_run
 from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.choice import AUTO, LawChoice, LawLike, advice, need_law, resolve_law
 from scalestop.planning.inverse import flops_of
-from scalestop.units import human_count, human_flops
+from scalestop.units import human_count, human_flops, parse_count
 
 __all__ = ["Allocation", "allocate", "flops_of", "interval_of_run", "predict_loss"]
 
@@ -114,20 +114,24 @@ def allocation_of(flops: int, law: ScalingLaw, choice: LawChoice) -> Allocation:
     )
 
 
-def predict_loss(num_params: Floats, num_tokens: Floats, law: str | Path | ScalingLaw = DEFAULT_LAW) -> Floats:
+def predict_loss(
+    num_params: Floats | str, num_tokens: Floats | str, law: str | Path | ScalingLaw = DEFAULT_LAW
+) -> Floats:
     """Return the loss that a law predicts, in nats per token (Algorithm 2).
 
     Warns where N, D or 6·N·D lies outside what the law was fitted on, and by how many factors of ten.
 
     Args:
-        num_params: N, counted as the law counts it; a number or an array.
-        num_tokens: D, tokens; a number or an array. The two broadcast.
+        num_params: N, counted as the law counts it; a number such as `"70B"`, or an array.
+        num_tokens: D, tokens; a number such as `"1.4T"`, or an array. The two broadcast.
         law: A law, its name, or its file.
 
     Raises:
         InputError: If the law predicts no loss.
     """
     found = get_law(law)
+    num_params = parse_count(num_params, "num_params") if isinstance(num_params, str) else num_params
+    num_tokens = parse_count(num_tokens, "num_tokens") if isinstance(num_tokens, str) else num_tokens
     losses = found.loss(num_params, num_tokens)
     flops = 6 * np.asarray(num_params, dtype=np.float64) * np.asarray(num_tokens, dtype=np.float64)
     if line := outside(found, num_params=num_params, num_tokens=num_tokens, flops=flops):
