@@ -88,10 +88,8 @@ def test_columns_and_sweeps_are_options_of_the_command(tmp_path: Path, capsys: p
     law = fit_law(runs, bootstrap=0).law
     assert get_law(tmp_path / "law.json").constants == pytest.approx(law.constants, rel=1e-6)
     assert main(["fit", str(path)]) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert "with --columns 'params=...,tokens=...'. Columns seen: size, seen, val_loss, lr." in " ".join(
-        capsys.readouterr().err.split()
-    )
+    err = " ".join(capsys.readouterr().err.split())
+    assert "with --columns 'params=...,tokens=...'. Columns seen: size, seen, val_loss, lr." in err
 
 
 def test_without_refits_a_point_is_printed(csv_file: Path, tmp_path: Path) -> None:
