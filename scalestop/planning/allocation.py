@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scalestop.display import html_card
 from scalestop.errors import ScalestopWarning
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.laws.base import Floats
@@ -52,6 +53,20 @@ class Allocation:
     `Plan.loss_interval` is that of a run."""
     law_reason: str = ""
     """Why this law."""
+
+    def __repr__(self) -> str:
+        return f"Allocation({self})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("budget", human_flops(self.flops)),
+            ("law", self.law + (f" ({self.law_reason})" if self.law_reason else "")),
+            ("N_opt", f"{spread(self.num_params, self.params_interval)} ({self.n_counts})"),
+            ("D_opt", f"{spread(self.num_tokens, self.tokens_interval)} tokens, {self.tokens_per_param:.3g} per param"),
+        ]
+        if self.loss is not None:
+            rows.append(("loss", f"{spread(self.loss, self.loss_interval, '.3f')} nats/token, predicted"))
+        return html_card("Allocation", [*rows, *(("note", line) for line in self.warnings)])
 
     def __str__(self) -> str:
         loss = ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scalestop.accounting.meter import Usage
+from scalestop.display import data_frame, html_card
 from scalestop.errors import InputError, shown
 from scalestop.files import as_path
 from scalestop.planning.budget import Budget, BudgetLike
@@ -68,6 +69,23 @@ class CampaignStatus:
     def is_spent(self) -> bool:
         """Whether any of the budget's limits is reached, whatever is held."""
         return any(self.spent(counter) >= getattr(self.budget, counter) for counter in _limited(self.budget))
+
+    def to_frame(self) -> Any:
+        """Return the runs as a pandas DataFrame, one row each.
+
+        Raises:
+            InputError: If pandas is not installed.
+        """
+        names = _limited(self.budget)
+        return data_frame(
+            {"run": a.run}
+            | {f"{name}_spent": a.spent.get(name, 0) for name in names}
+            | {f"{name}_held": a.held(name) for name in names}
+            for a in self.accounts
+        )
+
+    def _repr_html_(self) -> str:
+        return html_card("Campaign", [(line[:6].strip(), line[6:].strip()) for line in str(self).splitlines()])
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""

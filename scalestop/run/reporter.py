@@ -112,7 +112,7 @@ def _write(text: str) -> None:
 @contextmanager
 def _beside_bars(out: Any) -> Iterator[None]:
     """Give the lines of tqdm's bars back: on a terminal they are drawn again below, elsewhere their line is ended."""
-    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    tqdm: Any = getattr(sys.modules.get("tqdm"), "tqdm", None)
     bars = [] if tqdm is None else [bar for bar in list(tqdm._instances) if _is_drawn(bar, out)]
     if not bars:
         yield
