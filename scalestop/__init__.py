@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scalestop.planning.planned import Plan
     from scalestop.planning.rule import StopReason, StopRule
     from scalestop.planning.speed import Speed
+    from scalestop.run.campaign import Campaign
     from scalestop.run.records import RunRecord
     from scalestop.run.score import score
     from scalestop.run.seal import Forecast, seal_forecast
@@ -42,6 +43,7 @@ _HOME = {
     "Allocation": "planning.allocation",
     "Budget": "planning.budget",
     "BudgetLR": "schedules.budget_lr",
+    "Campaign": "run.campaign",
     "ComputeOptimalStopping": "lightning",
     "DataConstrainedLaw": "laws",
     "Forecast": "run.seal",
@@ -84,6 +86,7 @@ __all__ = [
     "Allocation",
     "Budget",
     "BudgetLR",
+    "Campaign",
     "ComputeOptimalStopping",
     "DataConstrainedLaw",
     "Forecast",

@@ -29,8 +29,11 @@ COMMANDS = {
     "watch": "a live run or ladder in the terminal: budget, time left, rate, loss",
     "report": "a page of a run, of a ladder, or of several runs compared",
     "ladder": "train a ladder of small runs, fit your own law to it, and forecast the big run",
+    "campaign": "one budget for many runs: open it, or see what is left",
     "audit": "hold the analytic FLOP count of a model against the measured one",
 }
+_OWN_CLASSES = ("train", "ladder", "audit")
+"""Commands that take a class by its path."""
 _LONGEST_LINE = 1500
 
 
@@ -50,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a full disk under it shows here at the latest
         return code
     except InputError as error:
-        return _complain(str(error))
+        parser = sys.modules.get("scalestop.commands._parser")  # loaded by the command, if one was found
+        return _complain(parser.speak(str(error)) if parser else str(error))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         _leave_stdout()
         return 0
@@ -78,6 +82,8 @@ def _run(words: list[str]) -> int:
         near = difflib.get_close_matches(command[:100], COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"no command {shown(command)}{hint} There are {', '.join(COMMANDS)}")
+    if command in _OWN_CLASSES and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does, which a script that pip installs does not
     return int(import_module(f"scalestop.commands.{command}").run(rest))
 
 

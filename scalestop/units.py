@@ -71,6 +71,8 @@ _SECONDS = {
     **dict.fromkeys(("d", "day", "days"), SECONDS_PER_DAY),
 }
 _NUMBER = r"[+-]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_CLOCK = re.compile(r"\s*" + "".join(rf"(?:(?P<{u}>\d+(?:\.\d+)?)\s*{u}[a-z]*\s*)?" for u in "dhms"))
+"""A time of several units, the largest first, such as 1d12h or 1h 30min."""
 _AMOUNT = re.compile(rf"\s*(?P<number>{_NUMBER})(?P<rest>.*)", re.DOTALL)
 _DOLLARS = re.compile(rf"\s*\$\s*(?P<number>{_NUMBER})(?P<rest>.*)", re.DOTALL)
 _FLOP_SCALE = rf"(?P<scale>[kKMGTPEZYB]?|{'|'.join(_SI_WORDS)}|thousand|million|billion|trillion)"
@@ -111,6 +113,8 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
 
     if not isinstance(text, str):
         raise refuse("it is no text")
+    if (clock := _clock_seconds(text)) is not None:
+        return Quantity(clock, Dimension.SECONDS)
     match = _AMOUNT.fullmatch(text) or _DOLLARS.fullmatch(text)
     if match is None:
         raise refuse("it does not begin with a finite number")
@@ -156,6 +160,43 @@ def parse_quantity(text: str, *, argument: str, examples: tuple[str, str, str]) 
     if len(re.findall(r"flops?|tokens?|days?|hours?|usd", unit, re.IGNORECASE)) > 1:
         raise refuse("two units are mixed; give one amount with one unit")
     raise refuse(f"unknown unit {shown(unit)}")
+
+
+def _clock_seconds(text: str) -> Fraction | None:
+    """Return a time of two units or more, seconds; None if the text is none."""
+    match = _CLOCK.fullmatch(text[:100])
+    parts = {unit: amount for unit, amount in (match.groupdict().items() if match else ()) if amount is not None}
+    words = re.findall(r"[a-z]+", text)
+    if len(parts) < 2 or not all(word in _SECONDS or word == "m" for word in words):
+        return None
+    sizes = {"d": SECONDS_PER_DAY, "h": 3600, "m": 60, "s": 1}
+    return sum((Fraction(amount) * sizes[unit] for unit, amount in parts.items()), Fraction(0))
+
+
+def parse_count(value: str | float, argument: str) -> int:
+    """Read a count such as `"1.3B"`, `"524288"`, `"1e9"` or `"70B"`; a number is taken as it is.
+
+    Args:
+        value: What was given. K, M, B and T (or thousand to trillion) say how many.
+        argument: Name of the argument, for the error message.
+
+    Returns:
+        The nearest whole number.
+
+    Raises:
+        InputError: If it is no positive number, or of another unit.
+    """
+    text = value if isinstance(value, str) else repr(value)
+    examples = ("1300000000", "1.3e9", "1.3B")
+    try:  # a count is tokens to the parser of quantities: both take K, M, B, T
+        count = round(parse_quantity(f"{text} tokens", argument=argument, examples=examples).value)
+    except InputError:
+        raise InputError(
+            f"{argument}: cannot read {shown(value)} as a count. Write for example {', '.join(map(repr, examples))}."
+        ) from None
+    if count <= 0:
+        raise InputError(f"{argument}: must be positive; got {shown(value)}")
+    return count
 
 
 def format_quantity(value: Fraction | int | float, dimension: Dimension) -> str:

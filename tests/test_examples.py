@@ -34,7 +34,7 @@ def test_quickstart_is_short():
 def test_the_config_is_the_main_job_and_runs(tmp_path):
     config = yaml.safe_load((ROOT / "configs" / "train_tiny.yaml").read_text())
     assert config["budget"] == "2e12 FLOPs"
-    words = ("train", "--config", ROOT / "configs" / "train_tiny.yaml", "--budget", "2e9 FLOPs")
+    words = ("train", "--config", ROOT / "configs" / "train_tiny.yaml", "--budget", "2e9 FLOPs", "--out", "runs")
     done = scalestop(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert RunRecord.load(tmp_path / "runs" / "version_0" / "scalestop.json").stop_reason == "COMPUTE_OPTIMAL"

@@ -16,6 +16,7 @@ from scalestop.units import (
     human_count,
     human_flops,
     human_seconds,
+    parse_count,
     parse_quantity,
     pf_days,
 )
@@ -227,3 +228,34 @@ def test_flops_for_people(value, text):
 )
 def test_seconds_for_people(value, text):
     assert human_seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1d12h", 129_600), ("1 day 12 hours", 129_600), ("1h30m", 5400), ("1h 30min 15s", 5415), ("0.5d6h", 64_800)],
+)
+def test_a_time_of_several_units(text, seconds):
+    found = parse_quantity(text, argument="time", examples=("1h", "2h", "3h"))
+    assert (found.value, found.dimension) == (seconds, Dimension.SECONDS)
+
+
+@pytest.mark.parametrize(
+    "text", ["12h1d", "1d1d", "1d12", "1dozen 12h", "1h and 2s", "1d12h tokens", "-1d12h", "1d-2h"]
+)
+def test_what_is_no_time_of_several_units(text):
+    with pytest.raises(InputError):
+        parse_quantity(text, argument="time", examples=("1h", "2h", "3h"))
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [("1B", 10**9), ("70B", 70 * 10**9), ("1.4T", 1_400_000_000_000), ("1e9", 10**9), (7, 7), ("32k", 32_000)],
+)
+def test_a_count(given, count):
+    assert parse_count(given, "n") == count
+
+
+@pytest.mark.parametrize("given", ["0", "-1B", "1 FLOPs", "", "B", "1e400", "nan", True, None])
+def test_no_count(given):
+    with pytest.raises(InputError, match=r"^n: "):
+        parse_count(given, "n")

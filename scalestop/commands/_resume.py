@@ -84,6 +84,7 @@ def keep_options(parser: ArgumentParser, options: Namespace, folder: Path) -> No
     law = Path(str(kept.law)).expanduser()
     if law.is_file():
         kept.law = str(law.resolve())
+    kept.out = str(as_path(kept.out, "out").resolve())
     path = kept.get("data.init_args.path")
     if isinstance(path, str) and Path(path).expanduser().exists():
         kept["data.init_args.path"] = str(Path(path).expanduser().resolve())

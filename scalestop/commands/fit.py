@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from scalestop.commands._console import new_console
+from scalestop.commands._json import as_json
 from scalestop.commands._parser import new_parser, parse
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.files import as_path
-from scalestop.fitting.backtest import backtest
+from scalestop.fitting.backtest import Backtest, backtest
 from scalestop.fitting.fit import Method, fit_law
 from scalestop.fitting.law_fit import LawFit
 from scalestop.laws.base import NCounts
@@ -37,9 +40,10 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--plot", type=str, default=None, help="where to save the picture (.png, .svg, .pdf)")
     parser.add_argument("--with_backtest", type=bool, default=False, help="also fit on cheap runs, predict dear ones")
     parser.set_defaults(bootstrap=BOOTSTRAP)
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parse(parser, words).as_dict()
     options.pop("config", None)
-    return run_fit(**options)
+    return run_fit(data_only=options.pop("json"), **options)
 
 
 def run_fit(
@@ -52,6 +56,7 @@ def run_fit(
     out: str | Path | None = None,
     plot: str | Path | None = None,
     with_backtest: bool = False,
+    data_only: bool = False,
     console: Console | None = None,
     **options: Any,
 ) -> int:
@@ -66,20 +71,24 @@ def run_fit(
         out: Where to save the law, as JSON; not saved if None.
         plot: Where to save the picture; not drawn if None.
         with_backtest: Also fit on the cheap runs and predict the dear ones.
-        console: Where to print; standard output if None. Errors go to standard error, or to the console given.
+        data_only: Print JSON in place of tables.
+        console: Where to print, errors as well; standard output if None.
         **options: Further arguments of `fit_law`. What the law is fitted with, its backtest is fitted with.
 
     Returns:
-        The exit code: 0, or 2 where the data or an option cannot be used.
+        The exit code: 0, or, with a console, 2 where the data or an option cannot be used.
+
+    Raises:
+        InputError: If the data or an option cannot be used, without a console.
     """
-    shown = console or Console()
+    shown = console or new_console()
     source: Any = records if isinstance(records, str | Path) else list(records)
     try:
         _check(out, plot, options.get("seed", 0))
         with warnings.catch_warnings():
             # left-out rows come in the findings, where they can be read
             warnings.simplefilter("ignore", ScalestopWarning)
-            with _progress(shown) as bar:
+            with _progress(Console(stderr=True) if data_only else shown) as bar:
                 task = bar.add_task("refitting", total=bootstrap)
                 fit = fit_law(
                     source,
@@ -91,13 +100,11 @@ def run_fit(
                     **options,
                 )
             tested = backtest(source, method, **options) if with_backtest else None
-        shown.print(_headline(fit))
-        shown.print(constants_table(fit))
-        shown.print(optimum_table(fit))
-        _print_findings(fit, shown)
-        if tested is not None:
-            shown.print("\n[bold]Backtest[/]: fitted on cheap runs, predicting dearer ones")
-            shown.print(escape(str(tested)), highlight=False)
+        if data_only:
+            shown.file.write(as_json(fit_to_dict(fit, tested)) + "\n")
+        else:
+            _show(fit, tested, shown)
+        shown = Console(stderr=True) if data_only else shown
         if out is not None:
             shown.print(f"law saved: {escape(str(fit.law.save(as_path(out, 'out'))))}", soft_wrap=True)
         if plot is not None:
@@ -108,10 +115,42 @@ def run_fit(
             plot_fit(fit, as_path(plot, "plot"), held_out=held_out_of(source, **reading))
             shown.print(f"picture saved: {escape(str(plot))}", soft_wrap=True)
     except (InputError, OSError) as error:
-        complaint = console or Console(stderr=True)
-        complaint.print(f"scalestop: error: {escape(str(error))}", soft_wrap=True, highlight=False)
+        if console is None:
+            raise
+        console.print(f"scalestop: error: {escape(str(error))}", soft_wrap=True, highlight=False)
         return 2
     return 0
+
+
+def fit_to_dict(fit: LawFit, tested: Backtest | None = None) -> dict[str, Any]:
+    """Return a fit as plain data: the law without its draws, which its file has, and what speaks against it."""
+    law = fit.law.to_dict()
+    if law.get("uncertainty"):
+        law["uncertainty"] = {
+            k: v for k, v in law["uncertainty"].items() if not isinstance(v, str | list) or len(v) < 99
+        }
+    _, top = fit.law.info.valid.flops or (0.0, 1e18)  # as in the table
+    return {
+        "law": law,
+        "method": fit.method,
+        "objective": fit.objective,
+        "level": fit.options.level,
+        "num_runs": len(fit.table),
+        "intervals": {name: asdict(found) for name, found in fit.intervals.items()},
+        "optima": [asdict(fit.optimum(top * factor)) for factor in (1, 10, 100)],
+        "findings": [asdict(finding) for finding in fit.diagnostics.findings],
+        "backtest": None if tested is None else asdict(tested),
+    }
+
+
+def _show(fit: LawFit, tested: Backtest | None, shown: Console) -> None:
+    shown.print(_headline(fit))
+    shown.print(constants_table(fit))
+    shown.print(optimum_table(fit))
+    _print_findings(fit, shown)
+    if tested is not None:
+        shown.print("\n[bold]Backtest[/]: fitted on cheap runs, predicting dearer ones")
+        shown.print(escape(str(tested)), highlight=False)
 
 
 def _check(out: str | Path | None, plot: str | Path | None, seed: int) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
+from scalestop.commands._console import new_console
 from scalestop.commands._parser import new_parser, parse
 from scalestop.errors import InputError, shown
 from scalestop.files import as_path
@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> int:
     if words and words[0] == "fit":
         return _fit(words[1:])
     options = parse(_parser(), words)
-    console = _console()
+    console = new_console(_LEAST_COLUMNS)
     values = {name: value for name, value in options.as_dict().items() if name not in _NOT_SETTINGS}
     values["model"] = _class(values["model"])
     values["data"] = _data(values["data"])
@@ -67,7 +67,7 @@ def _fit(words: Sequence[str]) -> int:
     parser = new_parser("ladder fit", "Fit the finished runs of a ladder, and forecast its target.")
     parser.add_argument("out", type=str, help="the ladder's folder")
     options = parse(parser, words)
-    finish(Ladder.load(options.out), _console())
+    finish(Ladder.load(options.out), new_console(_LEAST_COLUMNS))
     return 0
 
 
@@ -84,11 +84,6 @@ def _parser() -> ArgumentParser:
     add("--slurm", type=dict, default={}, help="parameters for submitit, such as --slurm.slurm_partition gpu")
     add("--wait", type=bool, default=True, help="whether to wait for the array and fit at its end")
     return parser
-
-
-def _console() -> Console:
-    """A console on which the table fits, also where there is no terminal."""
-    return Console(soft_wrap=True, width=max(_LEAST_COLUMNS, Console().width))
 
 
 def _class(given: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from scalestop.planning.devices import parse_peak
 from scalestop.planning.plan import Plan, make_plan
 from scalestop.planning.rule import Overshoot, Oversized, StopAt, StopRule, Undersized
 from scalestop.planning.speed import Speed
-from scalestop.units import parse_quantity
+from scalestop.units import parse_count
 
 
 def run(words: Sequence[str]) -> int:
@@ -158,16 +158,4 @@ def speed_of(options: Any) -> Speed:
 
 def count(text: str | None, argument: str) -> int | None:
     """Read a count such as 1.3B."""
-    if text is None:
-        return None
-    examples = ("1300000000", "1.3e9", "1.3B")
-    # a count is tokens to the parser of quantities: both take K, M, B, T
-    try:
-        value = parse_quantity(f"{text} tokens", argument=argument, examples=examples).value
-    except InputError:
-        raise InputError(
-            f"{argument}: cannot read {text!r} as a count. Write for example {', '.join(map(repr, examples))}."
-        ) from None
-    if value <= 0:
-        raise InputError(f"{argument}: must be positive; got {text!r}")
-    return round(value)
+    return None if text is None else parse_count(text, argument)

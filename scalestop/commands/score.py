@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from scalestop.commands._json import as_json
 from scalestop.commands._parser import new_parser, parse
 from scalestop.run.score import Score, Tally, score
 
@@ -29,7 +28,7 @@ def run(words: Sequence[str]) -> int:
     add("--json", action="store_true", help="print JSON")
     options = parse(parser, words)
     found = score(options.records, laws=options.law, expect=options.expect)
-    print(json.dumps(score_to_dict(found), indent=2) if options.json else str(found))
+    print(as_json(score_to_dict(found)) if options.json else str(found))
     if options.plot is not None:
         from scalestop.report.score_plot import plot_score
 
@@ -40,7 +39,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def score_to_dict(found: Score) -> dict[str, Any]:
-    """Return a scoreboard as JSON-ready data; what is no number is null."""
+    """Return a scoreboard as plain data."""
     runs = [{**asdict(run), "miss": run.miss, "relative": run.relative, "inside": run.inside} for run in found.runs]
     data = {
         "all": _tally(found.all),
@@ -49,16 +48,8 @@ def score_to_dict(found: Score) -> dict[str, Any]:
         "left_out": list(found.left_out),
         "seals": list(found.seals),
     }
-    return {name: _finite(value) for name, value in data.items()}
+    return data
 
 
 def _tally(part: Tally) -> dict[str, Any]:
     return {**asdict(part), "share_inside": part.share_inside, "share_interval": part.share_interval}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value

@@ -87,7 +87,8 @@ def run(words: Sequence[str]) -> int:
                 KeepOptions(lambda: keep_options(parser, options, folder)),
                 callback,
             ],
-        )
+        ),
+        pl.Trainer,
     )
     with log_kept(folder):
         _fit(trainer, built, None if resumed is None else resumed.checkpoint)

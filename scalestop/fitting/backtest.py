@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scalestop.display import data_frame
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.fitting.fit import Method, fit_law, weighted
 from scalestop.fitting.law_fit import LawFit
@@ -86,6 +87,14 @@ class Backtest:
     """Share that the intervals should hold."""
     skipped: tuple[str, ...] = ()
     """Cuts that could not be fitted, and why."""
+
+    def to_frame(self) -> Any:
+        """Return the predictions as a pandas DataFrame, one row each.
+
+        Raises:
+            InputError: If pandas is not installed.
+        """
+        return data_frame({**asdict(p), "error": p.error, "covered": p.covered} for p in self.predictions)
 
     @property
     def coverage(self) -> float:

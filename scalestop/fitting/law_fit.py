@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from scalestop.display import data_frame, html_card
 from scalestop.errors import InputError
 from scalestop.fitting.diagnostics import Diagnostics
 from scalestop.fitting.intervals import POINT_FIT, Interval, given_ends, interval
@@ -69,6 +70,28 @@ class LawFit:
     options: FitOptions = field(repr=False)
     raw: MethodFit = field(repr=False)
     """Draws, jackknife refits, and what only this method has."""
+
+    def __repr__(self) -> str:
+        constants = ", ".join(f"{name} {found}" for name, found in self.intervals.items())
+        return f"LawFit({self.method}, {len(self.table)} rows: {constants}; {len(self.diagnostics.findings)} findings)"
+
+    def _repr_html_(self) -> str:
+        rows = [("form", type(self.law).formula()), ("runs", f"{len(self.table)} rows; {self.law.info.source}")]
+        rows += [(name, str(found)) for name, found in self.intervals.items()]
+        rows += [(finding.severity, finding.message) for finding in self.diagnostics.findings]
+        return html_card(f"Law {self.law.name}, method {self.method}", rows)
+
+    def to_frame(self) -> Any:
+        """Return the constants and their intervals as a pandas DataFrame, one row each.
+
+        Raises:
+            InputError: If pandas is not installed.
+        """
+        names = ("estimate", "low", "high", "standard_error", "level")
+        return data_frame(
+            {"name": name} | {column: getattr(found, column) for column in names}
+            for name, found in self.intervals.items()
+        )
 
     def optimum(self, flops: float, level: float | None = None) -> OptimumIntervals:
         """Return N_opt, D_opt and the loss there for C in FLOPs, with intervals at a level; the fit's own if None."""

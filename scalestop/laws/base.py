@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, Type
 import numpy as np
 from numpy.typing import NDArray
 
+from scalestop.display import html_card
 from scalestop.errors import InputError, shown
 from scalestop.files import write_whole
 from scalestop.laws.findings import Finding, findings_from_list
@@ -104,6 +105,27 @@ class ScalingLaw(ABC):
 
     kind: ClassVar[str]
     """The form's name in saved files."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__repr__ = ScalingLaw.__repr__  # type: ignore[method-assign]  # or each dataclass makes one of its draws too
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.info.name!r}: {self._constants()}; N {self.info.n_counts})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("form", self.formula()),
+            ("constants", self._constants()),
+            ("N counts", f"{self.info.n_counts} parameters"),
+            ("source", self.info.source),
+            ("fitted on", self.info.fitted_on),
+        ]
+        rows += [("finding", f"{finding.severity}: {finding.message}") for finding in self.info.findings]
+        return html_card(self.info.name, [*rows, *(("note", note) for note in self.info.notes)])
+
+    def _constants(self) -> str:
+        return ", ".join(f"{name} {value:.5g}" for name, value in self.constants.items() if value is not None)
 
     @abstractmethod
     def optimal(self, flops: Floats) -> Optimum:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scalestop.display import html_card
 from scalestop.errors import ScalestopWarning
 from scalestop.laws import DEFAULT_LAW, ScalingLaw, get_law
 from scalestop.laws.base import Floats
@@ -15,7 +16,7 @@ from scalestop.laws.intervals import interval_of_optimum, interval_of_run
 from scalestop.planning.budget import Budget, BudgetLike
 from scalestop.planning.choice import AUTO, LawChoice, LawLike, advice, need_law, resolve_law
 from scalestop.planning.inverse import flops_of
-from scalestop.units import human_count, human_flops
+from scalestop.units import human_count, human_flops, parse_count
 
 __all__ = ["Allocation", "allocate", "flops_of", "interval_of_run", "predict_loss"]
 
@@ -52,6 +53,20 @@ class Allocation:
     `Plan.loss_interval` is that of a run."""
     law_reason: str = ""
     """Why this law."""
+
+    def __repr__(self) -> str:
+        return f"Allocation({self})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("budget", human_flops(self.flops)),
+            ("law", self.law + (f" ({self.law_reason})" if self.law_reason else "")),
+            ("N_opt", f"{spread(self.num_params, self.params_interval)} ({self.n_counts})"),
+            ("D_opt", f"{spread(self.num_tokens, self.tokens_interval)} tokens, {self.tokens_per_param:.3g} per param"),
+        ]
+        if self.loss is not None:
+            rows.append(("loss", f"{spread(self.loss, self.loss_interval, '.3f')} nats/token, predicted"))
+        return html_card("Allocation", [*rows, *(("note", line) for line in self.warnings)])
 
     def __str__(self) -> str:
         loss = ""
@@ -114,20 +129,24 @@ def allocation_of(flops: int, law: ScalingLaw, choice: LawChoice) -> Allocation:
     )
 
 
-def predict_loss(num_params: Floats, num_tokens: Floats, law: str | Path | ScalingLaw = DEFAULT_LAW) -> Floats:
+def predict_loss(
+    num_params: Floats | str, num_tokens: Floats | str, law: str | Path | ScalingLaw = DEFAULT_LAW
+) -> Floats:
     """Return the loss that a law predicts, in nats per token (Algorithm 2).
 
     Warns where N, D or 6·N·D lies outside what the law was fitted on, and by how many factors of ten.
 
     Args:
-        num_params: N, counted as the law counts it; a number or an array.
-        num_tokens: D, tokens; a number or an array. The two broadcast.
+        num_params: N, counted as the law counts it; a number such as `"70B"`, or an array.
+        num_tokens: D, tokens; a number such as `"1.4T"`, or an array. The two broadcast.
         law: A law, its name, or its file.
 
     Raises:
         InputError: If the law predicts no loss.
     """
     found = get_law(law)
+    num_params = parse_count(num_params, "num_params") if isinstance(num_params, str) else num_params
+    num_tokens = parse_count(num_tokens, "num_tokens") if isinstance(num_tokens, str) else num_tokens
     losses = found.loss(num_params, num_tokens)
     flops = 6 * np.asarray(num_params, dtype=np.float64) * np.asarray(num_tokens, dtype=np.float64)
     if line := outside(found, num_params=num_params, num_tokens=num_tokens, flops=flops):

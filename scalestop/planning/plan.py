@@ -19,7 +19,7 @@ from scalestop.planning.inverse import flops_for_params, flops_of
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
-from scalestop.units import Dimension
+from scalestop.units import Dimension, parse_count
 
 __all__ = ["Plan", "budget_limits", "make_plan"]
 
@@ -27,8 +27,8 @@ __all__ = ["Plan", "budget_limits", "make_plan"]
 def make_plan(
     budget: BudgetLike,
     law: LawLike = AUTO,
-    num_params: int | None = None,
-    tokens_per_step: int | None = None,
+    num_params: int | str | None = None,
+    tokens_per_step: int | str | None = None,
     *,
     rule: StopRule | None = None,
     flops_per_token: int | None = None,
@@ -43,7 +43,7 @@ def make_plan(
         law: A law, its name, its file, or what `resolve_law` gave. `"auto"` takes the built-in law whose runs are
             nearest to the budget; where even those are over three factors of ten away it only advises, and the budget
             alone ends the run. None plans without a law: budgets and accounting alone, as for data that is no text.
-        num_params: N of the model, counted as the law counts it. None plans the right-sized model.
+        num_params: N of the model, counted as the law counts it, such as `"70B"`. None plans the right-sized model.
         tokens_per_step: Tokens per optimizer step, global over ranks; needed to name the stop step.
         rule: Settings of the stop rule.
         flops_per_token: Training FLOPs per token of the model of `num_params`, which it needs; 6·N if None.
@@ -55,13 +55,13 @@ def make_plan(
         InputError: If an argument cannot be used; or a money budget has no price.
     """
     budget, rule = Budget.parse(budget), rule or StopRule()
+    num_params = _whole(num_params, "num_params")
+    tokens_per_step = _whole(tokens_per_step, "tokens_per_step")
     if num_params is None and flops_per_token is not None:
         raise InputError(
             f"flops_per_token: {flops_per_token!r} is the cost of a model whose num_params is not given; give both, or "
             f"neither to plan the right-sized model at 6·N"
         )
-    num_params = _whole(num_params, "num_params")
-    tokens_per_step = _whole(tokens_per_step, "tokens_per_step")
     per_token = _whole(flops_per_token, "flops_per_token")
     choice = resolve_law(law, budget, num_params, flops_per_token=per_token, speed=speed)
     if num_params is None:
@@ -244,9 +244,11 @@ def _steps_to(limit: Limit, plan: Plan, per_step: int) -> int | None:
     return int(-(-amount // per))
 
 
-def _whole(value: int | None, name: str) -> int | None:
+def _whole(value: int | str | None, name: str) -> int | None:
     if value is None:
         return None
+    if isinstance(value, str):
+        return parse_count(value, name)
     if isinstance(value, bool) or not isinstance(value, Real) or not is_amount(value) or int(value) != value:
         raise InputError(f"{name}: must be a positive whole number; got {value!r}")
     return int(value)

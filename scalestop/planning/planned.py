@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from scalestop.display import html_card
 from scalestop.planning.allocation import Allocation, spread
 from scalestop.planning.budget import Budget
 from scalestop.planning.choice import NAMED
@@ -131,14 +132,22 @@ class Plan:
         return self.allocation.loss if self.allocation else None
 
     def __str__(self) -> str:
-        return _describe(self)
+        rows = _rows(self)
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+    def __repr__(self) -> str:
+        return f"Plan({self.budget} by {self.law}: N {human_count(self.num_params)} {self.n_counts}; {_stop(self)})"
+
+    def _repr_html_(self) -> str:
+        return html_card("Plan", _rows(self))
 
 
 # ---- in words
 
 
-def _describe(plan: Plan) -> str:
-    """Return a plan as a readable block of lines, without colour or frame."""
+def _rows(plan: Plan) -> list[tuple[str, str]]:
+    """Return a plan's lines, each with its name."""
     rows: list[tuple[str, str]] = [("budget", _budget(plan))]
     if plan.speed is not None and plan.speed.flops_per_device_second is not None:
         rows.append(("speed", str(plan.speed)))
@@ -166,9 +175,7 @@ def _describe(plan: Plan) -> str:
     rows.append(("stop", _stop(plan)))
     if plan.loss_at_stop is not None:
         rows.append(("loss there", _loss(plan)))
-    rows += [("note", line) for line in plan.warnings]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+    return rows + [("note", line) for line in plan.warnings]
 
 
 def _budget(plan: Plan) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.run.files import write_new
@@ -90,16 +92,47 @@ def _is_record_of(path: Path, run: str) -> bool:
 
 
 def _write(text: str) -> None:
-    """Write to stdout, and leave nothing in its buffer.
+    """Write to stdout on lines of its own, and leave nothing in its buffer.
 
     A `print` that fails leaves its text behind, and Python fails on it again as it ends: exit status 120 for a run that
     has done its work.
     """
     out = sys.stdout
-    if out is not sys.__stdout__ or not isinstance(out, TextIOWrapper):
-        print(text, end="", flush=True)  # a notebook or a test has put something of its own in place
-        return
-    out.flush()
-    encoded = memoryview(text.encode(out.encoding, "replace"))
-    while encoded:
-        encoded = encoded[os.write(out.fileno(), encoded) :]
+    with _beside_bars(out):
+        if out is not sys.__stdout__ or not isinstance(out, TextIOWrapper):
+            # a notebook or a test has put something of its own in place, or rich what it prints above its bars
+            print(text, end="", flush=True)
+            return
+        out.flush()
+        encoded = memoryview(text.encode(out.encoding, "replace"))
+        while encoded:
+            encoded = encoded[os.write(out.fileno(), encoded) :]
+
+
+@contextmanager
+def _beside_bars(out: Any) -> Iterator[None]:
+    """Give the lines of tqdm's bars back: on a terminal they are drawn again below, elsewhere their line is ended."""
+    tqdm: Any = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    bars = [] if tqdm is None else [bar for bar in list(tqdm._instances) if _is_drawn(bar, out)]
+    if not bars:
+        yield
+    elif out.isatty():
+        with tqdm.external_write_mode(out):
+            yield
+    else:
+        print(file=out, flush=True)
+        yield
+
+
+def _is_drawn(bar: Any, out: Any) -> bool:
+    """Whether a bar has an open line where `out` writes; one in a notebook is a widget."""
+    if bar.disable or hasattr(bar, "container"):
+        return False
+    file = getattr(bar.fp, "_wrapped", bar.fp)
+    if file is out:
+        return True
+    try:
+        same = os.path.sameopenfile(file.fileno(), out.fileno())
+        return same or (file.isatty() and out.isatty())
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -8,6 +8,7 @@ import pytest
 from fitting_data import data_folder, surface_runs
 from rich.console import Console
 
+from scalestop.cli import main
 from scalestop.commands.fit import run as command
 from scalestop.commands.fit import run_fit
 from scalestop.fitting import backtest, fit_law
@@ -86,8 +87,9 @@ def test_columns_and_sweeps_are_options_of_the_command(tmp_path: Path, capsys: p
     assert "extrapolation" in text
     law = fit_law(runs, bootstrap=0).law
     assert get_law(tmp_path / "law.json").constants == pytest.approx(law.constants, rel=1e-6)
-    assert command([str(path)]) == 2
-    assert "Columns seen: size, seen, val_loss, lr." in " ".join(capsys.readouterr().err.split())
+    assert main(["fit", str(path)]) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert "with --columns 'params=...,tokens=...'. Columns seen: size, seen, val_loss, lr." in err
 
 
 def test_without_refits_a_point_is_printed(csv_file: Path, tmp_path: Path) -> None:

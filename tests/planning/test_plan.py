@@ -268,7 +268,10 @@ def test_the_loss_interval_is_of_one_run_where_the_law_knows_how_runs_scatter():
     [
         ({"num_params": 0}, "num_params: must be a positive whole number; got 0"),
         ({"num_params": 1.5}, "num_params: must be a positive whole number; got 1.5"),
-        ({"num_params": "7e9"}, "num_params: must be a positive whole number; got '7e9'"),
+        (
+            {"num_params": "7Z"},
+            "num_params: cannot read '7Z' as a count. Write for example '1300000000', '1.3e9', '1.3B'.",
+        ),
         ({"num_params": float("nan")}, "num_params: must be a positive whole number; got nan"),
         ({"tokens_per_step": -1}, "tokens_per_step: must be a positive whole number; got -1"),
         ({"tokens_per_step": True}, "tokens_per_step: must be a positive whole number; got True"),

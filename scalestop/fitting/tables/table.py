@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scalestop.display import data_frame
 from scalestop.errors import InputError, shown
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.columns import ColumnReader, Columns, is_absent
@@ -85,6 +86,16 @@ class RunTable:
 
     def __len__(self) -> int:
         return len(self.params)
+
+    def to_frame(self) -> Any:
+        """Return the runs as a pandas DataFrame, one row each.
+
+        Raises:
+            InputError: If pandas is not installed.
+        """
+        names = ("params", "tokens", "loss", "flops", "unique_tokens", "weight", "run", "seed", "held_out")
+        columns = [getattr(self, name) for name in names]
+        return data_frame(dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
     @property
     def data_hash(self) -> str:

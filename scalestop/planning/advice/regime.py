@@ -18,7 +18,7 @@ from scalestop.planning.advice.bills import Bill, bill
 from scalestop.planning.advice.frontier import flops_for_loss, is_minimum
 from scalestop.planning.allocation import spread
 from scalestop.planning.speed import Speed
-from scalestop.units import human_count, human_flops, parse_quantity
+from scalestop.units import human_count, human_flops, parse_count
 
 LITTLE = 0.05
 """A run that wastes less than this share of its compute is limited by compute: no other split buys much."""
@@ -240,14 +240,11 @@ def parse_run(text: str) -> tuple[float, float]:
     values = []
     for part, what in zip(parts, ("parameters", "tokens"), strict=True):
         try:
-            value = float(parse_quantity(f"{part} tokens", argument="run", examples=("7B", "1.4T", "7e9")).value)
+            values.append(float(parse_count(part, "run")))
         except InputError:
-            value = 0.0
-        if value <= 0:
             raise InputError(
                 f"run: in {shown(text)}, {shown(part)} is no number of {what}. Write for example '70Bx1.4T'."
-            )
-        values.append(value)
+            ) from None
     return values[0], values[1]
 
 
