@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scalestop.planning.planned import Plan
     from scalestop.planning.rule import StopReason, StopRule
     from scalestop.planning.speed import Speed
+    from scalestop.run.adapter.tracker import RunTracker
     from scalestop.run.campaign import Campaign
     from scalestop.run.records import RunRecord
     from scalestop.run.score import score
@@ -56,6 +57,7 @@ _HOME = {
     "Plan": "planning.planned",
     "PowerLawAllocation": "laws",
     "RunRecord": "run.records",
+    "RunTracker": "run.adapter.tracker",
     "ScalestopError": "errors",
     "ScalestopWarning": "errors",
     "ScalingLaw": "laws",
@@ -99,6 +101,7 @@ __all__ = [
     "Plan",
     "PowerLawAllocation",
     "RunRecord",
+    "RunTracker",
     "ScalestopError",
     "ScalestopWarning",
     "ScalingLaw",
