@@ -61,6 +61,11 @@ class TrainerHost:
         """Whether metrics come from the training epoch alone, as nothing is validated, and the first one is over."""
         return self._trainer.current_epoch > 0 and not self._trainer.enable_validation
 
+    @property
+    def passes(self) -> float:
+        """How often the training data have been passed by now; 0 if they never end."""
+        return (self._trainer.fit_loop.epoch_loop.total_batch_idx + 1) / self._trainer.num_training_batches
+
     def metrics(self) -> Mapping[str, Any]:
         """Return the latest value of every logged metric."""
         metrics: Mapping[str, Any] = self._trainer.callback_metrics

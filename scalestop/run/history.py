@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from scalestop.errors import InputError
 from scalestop.run.alarms import CourseWatch, SpikeWatch
 from scalestop.run.curve import Curve
+from scalestop.run.repeats import RepeatWatch
 
 if TYPE_CHECKING:
+    from scalestop.accounting.fingerprints import RowPrints
     from scalestop.accounting.losses import LossAccumulator
 
 SCORED = (0.2, 0.5)
@@ -42,10 +44,14 @@ class History:
 
     losses: LossAccumulator | None = None
     """Sums the training loss where it lives; None where nobody hands any in."""
+    prints: RowPrints | None = None
+    """Takes fingerprints of samples; None where nobody shows any."""
     curve: Curve = field(default_factory=Curve)
     """Training loss, rate, counts and validations."""
     spikes: SpikeWatch = field(default_factory=SpikeWatch)
     """Losses that are not finite, and jumps."""
+    repeats: RepeatWatch = field(default_factory=RepeatWatch)
+    """Samples that come again."""
     course: CourseWatch = field(default_factory=CourseWatch)
     """Forecasts in a row that miss the law."""
     marginal_below: int = 0
@@ -65,6 +71,7 @@ class History:
             "curve": self.curve.state_dict(),
             "open": list(self.losses.peek()) if self.losses is not None else [0.0, 0.0, 0, 0],
             "spikes": self.spikes.state_dict(),
+            "repeats": self.repeats.state_dict(),
             "course": [self.course.looks, self.course.in_a_row],
             "marginal_below": self.marginal_below,
             "foretold": [[one.share, one.loss, one.low, one.high] for one in self.foretold],
@@ -83,6 +90,7 @@ class History:
         try:
             self.curve = Curve.from_state(state["curve"], until_step=step)
             self.spikes = SpikeWatch.from_state(state["spikes"])
+            self.repeats = RepeatWatch.from_state(state["repeats"])
             looks, in_a_row = state["course"]
             self.course = CourseWatch(int(looks), int(in_a_row))
             self.marginal_below = int(state["marginal_below"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from scalestop.accounting.fingerprints import RowPrints
 from scalestop.accounting.flops import FlopsPerToken, check_flops_spec
 from scalestop.accounting.losses import LossAccumulator
 from scalestop.accounting.meter import Meter, Reduce
@@ -184,7 +185,7 @@ class RunAdapter(Told):
         )
         watch = RunWatch(meter, TokenAccumulator(), self._clock, ranks)
         planner = RunPlanner(self._settled, self._sizing.size(self._settled.convention), cost.model, world_size)
-        return RunState(run, self.name, self._sizing, watch, planner, history=History(LossAccumulator()))
+        return RunState(run, self.name, self._sizing, watch, planner, history=History(LossAccumulator(), RowPrints()))
 
     def _take_first(self, module: Any, batch: Any, batches_per_step: int, ask: Reduce) -> None:
         """Count the first batch, and complete the plan with it.
