@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import pad
 
 from scalestop.accounting.fingerprints import RowPrints, ids_of
 
