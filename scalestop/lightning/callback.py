@@ -92,7 +92,7 @@ class StoppingCallback(RunAdapter):
             self._state, _trainer.found(trainer, self._resume.seen), _trainer.accumulation(trainer)
         ):
             self._reporter.warn(line)
-        host = TrainerHost(trainer, self, self._state, self._save_checkpoint, self._penalty)
+        host = TrainerHost(trainer, self, self._state, self._save_checkpoint, self._penalty, self._shows_forecast)
         self._reporter.take_place(record_folder(trainer, self._record), trainer.is_global_zero)
         live = self._live = LiveRun(self._state, host, self._reporter, self._loss_names)
         live.peak_flops_per_second = self._aims.speed.peak_flops_per_second

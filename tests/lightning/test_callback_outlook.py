@@ -138,9 +138,10 @@ def test_a_mistyped_loss_metric_is_asked_about_and_the_loss_kept(tmp_path):
 
 
 def test_a_forecast_is_logged_and_scored(tmp_path, capsys):
-    callback = free(f"{512 * PER_BATCH} tokens")
+    callback = free(f"{512 * PER_BATCH} tokens", show_forecast=True)
     trainer = train(callback, tmp_path, Toy(lr=0.3), validation=loader(8), val_check_interval=50)
     logged = trainer.callback_metrics
+    assert float(trainer.progress_bar_metrics["forecast"]) == float(logged["scalestop/loss_forecast"])
     low, middle, high = (float(logged[f"scalestop/loss_forecast{end}"]) for end in ("_low", "", "_high"))
     assert low < middle < high
     record = RunRecord.load(callback.record_path)
