@@ -2,9 +2,10 @@
 
     python examples/forecast_live.py [FOLDER]      # half a minute on one idle core
 
-Two runs of `scalestop train` under 1e11 FLOPs with the law `stdlib-bytes`: one as the recipe has it, one at a 27th of its
-rate, both with `--stop.on_forecast stop`. What each logged goes to `examples/forecast_live.csv` and, with its curve, to
-`examples/forecast_live.png`; notes are in `forecast_live.md`. Runs that FOLDER has already are drawn, not trained.
+Two runs of `scalestop train` under 1e11 FLOPs with the law `stdlib-bytes`: one as the recipe has it, one at a 27th of
+its rate, both with `--stop.on_forecast stop`. What each logged goes to `examples/forecast_live.csv` and, with its
+curve, to `examples/forecast_live.png`; notes are in `forecast_live.md`. Runs that FOLDER has already are drawn, not
+trained.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ _BACK = (1, 2, 4, 8)
 
 _FAR = 2.0
 """Leverage, in mean leverages of the pilots, above which a run lies outside them: twice as usual (Hoaglin and Welsch
-1978). The form in N, D and batch is a plane, and holds among the pilots; a healthy run of twice the largest one's N and D
-leaves the band."""
+1978). The form in N, D and batch is a plane, and holds among the pilots; healthy runs of twice the largest one's N and
+D leave the band."""
 
 _TRIALS = 10_000
 _REACH = 0.5
