@@ -144,7 +144,8 @@ class Follower:
         history.repeats.see(history.prints.read())
         found = history.repeats.check(self._host.passes)
         if found.repeated:
-            self._once(f"the loader repeats itself: {found.message}", "repeats")
+            hint = "if that is meant, on_forecast='ignore' keeps quiet"
+            self._once(f"the loader repeats itself: {found.message}; {hint}", "repeats")
 
     # ---- looking ahead
 
