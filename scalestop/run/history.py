@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SCORED = (0.2, 0.5)
 """Shares of a run at which its forecast is kept, to be scored at its end."""
 
+_SAME = 0.02
+"""Share by which a planned stop may move and be the same end."""
+
 
 @dataclass(frozen=True)
 class Foretold:
@@ -56,8 +59,21 @@ class History:
     """Forecasts in a row that miss the law."""
     marginal_below: int = 0
     """Looks in a row at which the next unit was better spent on the frontier."""
+    stop: float | None = None
+    """Planned stop of these forecasts, tokens."""
     foretold: list[Foretold] = field(default_factory=list)
     """The first forecast at or after each share of `SCORED`."""
+
+    def head_for(self, stop: float) -> None:
+        """Forget forecasts of another end: the budget was raised, or a branch has left its trunk.
+
+        Args:
+            stop: Tokens at the planned stop as it is now.
+        """
+        if self.stop is not None and abs(stop / self.stop - 1) > _SAME:
+            self.foretold.clear()
+            self.course.in_a_row = self.marginal_below = 0
+        self.stop = stop
 
     def foretell(self, forecast: Foretold) -> None:
         """Keep a forecast if it is the first one at or after one of the shares that are scored."""
@@ -74,6 +90,7 @@ class History:
             "repeats": self.repeats.state_dict(),
             "course": [self.course.looks, self.course.in_a_row],
             "marginal_below": self.marginal_below,
+            "stop": self.stop,
             "foretold": [[one.share, one.loss, one.low, one.high] for one in self.foretold],
         }
 
@@ -94,6 +111,7 @@ class History:
             looks, in_a_row = state["course"]
             self.course = CourseWatch(int(looks), int(in_a_row))
             self.marginal_below = int(state["marginal_below"])
+            self.stop = None if state["stop"] is None else float(state["stop"])
             self.foretold = [Foretold(*map(float, row)) for row in state["foretold"]]
             total, squares, count, nonfinite = state["open"]
         except (KeyError, TypeError, ValueError) as error:
