@@ -183,9 +183,9 @@ class Stream(IterableDataset):
         self.batches, self.ragged = batches, ragged
 
     def __iter__(self):
-        rows, i = Rows(64, self.ragged), 0
+        rows, i = Rows(2048, self.ragged), 0
         while self.batches is None or i < self.batches:
-            yield (padded if self.ragged else plain)([rows[(4 * i + j) % 64] for j in range(4)])
+            yield (padded if self.ragged else plain)([rows[(4 * i + j) % 2048] for j in range(4)])
             i += 1
 
 

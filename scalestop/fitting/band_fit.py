@@ -78,8 +78,8 @@ def _smooth_scatter(variance: Array, noise: Array, degrees: float) -> Array:
     """Return standard deviations; each window's variance is uncertain, so it is drawn to its neighbours and above 0."""
     known = np.flatnonzero(np.isfinite(variance))
     result = np.full(len(variance), np.nan)
-    floor = (np.sqrt(np.nanmean(noise**2, axis=0)) * 0.5) ** 2 / max(degrees, 1.0)
     for k in known:
         near = known[np.abs(known - k) <= 1]
-        result[k] = math.sqrt(max(float(np.mean(variance[near])), float(variance[k]) / 2, float(floor[k]), 4e-6))
+        floor = float(np.nanmean(noise[:, k] ** 2)) / 4 / max(degrees, 1.0)
+        result[k] = math.sqrt(max(float(np.mean(variance[near])), float(variance[k]) / 2, floor, 4e-6))
     return result

@@ -79,8 +79,9 @@ class StoppingCallback(RunAdapter):
             run = trainer.strategy.broadcast(uuid.uuid4().hex)
             self._state = self._new_state(run, cost, Ranks(trainer), _trainer.world_size(trainer))
         counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(pl_module))
-        counts_here = _trainer.counts_here(trainer)
-        self._feed = BatchFeed(self._state.watch, self._state.steps, counter, counts_here, self._state.history.losses)
+        history, counts_here = self._state.history, _trainer.counts_here(trainer)
+        kept = history.losses, history.prints
+        self._feed = BatchFeed(self._state.watch, self._state.steps, counter, counts_here, *kept)
         nonce = trainer.strategy.broadcast(uuid.uuid4().hex)
         self._save_sums, self._meets = SaveSums(nonce), Rendezvous(nonce)
         self._take_up_state()
@@ -93,7 +94,7 @@ class StoppingCallback(RunAdapter):
             self._state, _trainer.found(trainer, self._resume.seen), _trainer.accumulation(trainer)
         ):
             self._reporter.warn(line)
-        host = TrainerHost(trainer, self, self._state, self._save_checkpoint, self._penalty)
+        host = TrainerHost(trainer, self, self._state, self._save_checkpoint, self._penalty, self._shows_forecast)
         self._reporter.take_place(record_folder(trainer, self._record), trainer.is_global_zero)
         live = self._live = LiveRun(self._state, host, self._reporter, self._loss_names)
         live.peak_flops_per_second = self._aims.speed.peak_flops_per_second

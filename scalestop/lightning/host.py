@@ -26,6 +26,7 @@ class TrainerHost:
         state: The run.
         save_checkpoint: Whether to save checkpoints; None saves unless the Trainer has checkpointing disabled.
         penalty: What an undecayed learning rate costs, where records tell.
+        shows_forecast: Whether the progress bar shows the forecast of the final loss.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class TrainerHost:
         state: RunState,
         save_checkpoint: bool | None,
         penalty: UndecayedPenalty | None,
+        shows_forecast: bool = False,
     ) -> None:
         self._trainer, self._callback, self._state = trainer, callback, state
         self._name, self._gate = state.name, state.planner.aims.gate
         self._save_checkpoint = save_checkpoint
+        self._bar = {"budget_used": "budget"} | ({"loss_forecast": "forecast"} if shows_forecast else {})
         self.schedules = RunSchedules(_trainer.schedules(trainer), state.name or "", penalty)
         """The run's learning-rate schedules."""
         self.folder = _trainer.log_directory(trainer)
@@ -60,6 +63,11 @@ class TrainerHost:
     def epoch_metrics_are_due(self) -> bool:
         """Whether metrics come from the training epoch alone, as nothing is validated, and the first one is over."""
         return self._trainer.current_epoch > 0 and not self._trainer.enable_validation
+
+    @property
+    def passes(self) -> float:
+        """How often the training data have been passed by now; 0 if they never end."""
+        return (self._trainer.fit_loop.epoch_loop.total_batch_idx + 1) / self._trainer.num_training_batches
 
     def metrics(self) -> Mapping[str, Any]:
         """Return the latest value of every logged metric."""
@@ -107,16 +115,17 @@ class TrainerHost:
         self._trainer.should_stop = True
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Log under `scalestop/` through the Trainer's loggers, and show the budget in the progress bar."""
+        """Log under `scalestop/` to every logger; the progress bar shows the budget, and what else was asked."""
         prefix = f"scalestop/{self._name}/" if self._name else "scalestop/"
         metrics = {prefix + key: float(value) for key, value in values.items()}
         options: dict[str, Any] = {"logger": False, "on_step": True, "on_epoch": False, "batch_size": 1}
         step = _trainer.logging_step(self._trainer)
         calls = [partial(logger.log_metrics, metrics, step=step) for logger in self._trainer.loggers]
         calls.append(partial(self._callback.log_dict, metrics, **options))
-        if "budget_used" in values:
-            bar = f"budget_{self._name}" if self._name else "budget"
-            calls.append(partial(self._callback.log, bar, float(values["budget_used"]), prog_bar=True, **options))
+        for key, word in self._bar.items():
+            if key in values:
+                bar = f"{word}_{self._name}" if self._name else word
+                calls.append(partial(self._callback.log, bar, float(values[key]), prog_bar=True, **options))
         troubles = []
         for call in calls:
             try:

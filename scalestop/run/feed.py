@@ -11,6 +11,7 @@ from scalestop.run.watch import RunWatch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from scalestop.accounting.fingerprints import RowPrints
     from scalestop.accounting.losses import LossAccumulator
     from scalestop.accounting.tokens import TokenCount, TokenCounter
 
@@ -24,6 +25,7 @@ class BatchFeed:
         counter: Counts a batch's tokens.
         counts_here: Whether this rank's batches count.
         losses: Sums their losses; None to leave them.
+        prints: Takes fingerprints of them; None to take none.
     """
 
     def __init__(
@@ -33,10 +35,12 @@ class BatchFeed:
         counter: TokenCounter,
         counts_here: bool,
         losses: LossAccumulator | None = None,
+        prints: RowPrints | None = None,
     ) -> None:
         self.counter = counter
         """Counts a batch's tokens."""
-        self._watch, self._steps, self._counts_here, self._losses = watch, steps, counts_here, losses
+        self._watch, self._steps, self._counts_here = watch, steps, counts_here
+        self._losses, self._prints = losses, prints
         self._batch: TokenCount | None = None
         self._open = False
         self._due: bool | None = None
@@ -45,6 +49,8 @@ class BatchFeed:
         """Count a batch before a training step may take it apart; None where this rank's batches do not count."""
         self._batch = count = self.counter(batch) if self._counts_here else None
         self._open = True
+        if self._prints is not None:
+            self._prints.see(batch)
         self._watch.begin_batch()
         return count
 
@@ -57,6 +63,8 @@ class BatchFeed:
         """Count a batch that the step at hand has taken, beside those it took before."""
         if not self._counts_here:
             return
+        if self._prints is not None:
+            self._prints.see(batch)
         count, before = self.counter(batch), self._batch
         self._batch = count if before is None else before + count
 

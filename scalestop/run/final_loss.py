@@ -13,7 +13,7 @@ from scalestop.run.curve import Curve
 
 _VALIDATION = {"val", "valid", "validation", "eval", "dev"}
 _TRAINING = {"train", "training"}
-_OURS = ("scalestop/", "budget")
+_OURS = ("scalestop/", "budget", "forecast")
 _WINDOW = 0.02
 """Part of the run over which the training loss is averaged where nothing was validated; a validation that is older
 than this is not the run's end."""

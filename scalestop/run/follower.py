@@ -83,6 +83,7 @@ class Follower:
         if not curve.is_due(steps):
             return None
         self._add_point(steps)
+        self._see_repeats()
         looks = steps // curve.stride % _LOOK_EVERY == 0
         try:
             if not curve.points:  # nobody hands in a training loss
@@ -136,6 +137,17 @@ class Follower:
             numbers = self._host.sum_over_ranks([_fixed(total), _fixed(squares), finite, nonfinite])
             total, squares, finite, nonfinite = numbers[0] / _SCALE, numbers[1] / _SCALE, *numbers[2:]
         return total, squares, finite, nonfinite
+
+    def _see_repeats(self) -> None:
+        """Tell of samples that come again before their time; each rank knows of its own, and the first one tells."""
+        history = self._state.history
+        if history.prints is None or self._reactions.on_forecast == "ignore" or "repeats" in self._told:
+            return
+        history.repeats.see(history.prints.read())
+        found = history.repeats.check(self._host.passes)
+        if found.repeated:
+            hint = "if that is meant, on_forecast='ignore' keeps quiet"
+            self._once(f"the loader repeats itself: {found.message}; {hint}", "repeats")
 
     # ---- looking ahead
 

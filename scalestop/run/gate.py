@@ -80,7 +80,7 @@ class Gate:
             InputError: Naming the missing ones, and those there are.
         """
         if missing := self.missing(metrics):
-            ours = ("scalestop/", "budget")
+            ours = ("scalestop/", "budget", "forecast")
             known = ", ".join(sorted(name for name in metrics if not name.startswith(ours))) or "none"
             raise InputError(
                 f"until: no metric {', '.join(map(repr, missing))} is logged by the end of the first validation, or by "

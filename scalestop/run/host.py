@@ -25,6 +25,10 @@ class Host(Protocol):
     def epoch_metrics_are_due(self) -> bool:
         """Whether metrics come from the training epoch alone, as nothing is validated, and the first one is over."""
 
+    @property
+    def passes(self) -> float:
+        """How often the training data have been passed by now, the pass under way as a share; 0 if they never end."""
+
     def metrics(self) -> Mapping[str, Any]:
         """Return the latest value of every metric that was logged."""
 

@@ -114,6 +114,7 @@ class Outlook:
         """
         curve, stop = history.curve, float(planned.tokens[-1])
         share = min(1.0, used.tokens_non_padding / stop)
+        history.head_for(stop)
         sight = Sight(share, band=self.check_band(curve, planned))
         try:
             path = curve.path(planned)

@@ -5,7 +5,7 @@ A single TinyGPT of 10,000 parameters spends most of a step on Python; a stack o
     python tests/benchmarks/make_tiny_curves.py OUT [GROUP...]
 
 Writes OUT/<group>.npz with every step's loss, and OUT/tiny_curves.json with what `bench_forecast.py` reads of it: ten
-minutes of one thread without the groups of healthy and faulty runs, which are stacks of fifty and take five each.
+minutes of one thread without the groups of healthy and faulty runs, whose stacks of fifty and more take five each.
 """
 
 from __future__ import annotations
@@ -165,6 +165,8 @@ GROUPS = {
     "schedules_12_400k": (12, 400_000, [{"seed": 60 + i, "schedule": s} for i, s in enumerate(SCHEDULES)]),
     "schedules_24_1200k": (24, 1_200_000, [{"seed": 70 + i, "schedule": s} for i, s in enumerate(SCHEDULES)]),
     "faults_12_400k": (12, 400_000, [{"seed": 100 + i, **f} for i, f in enumerate(FAULTS)]),
+    "faults_8_150k": (8, 150_000, [{"seed": 500 + i, **f} for i, f in enumerate(FAULTS)]),
+    "healthy_8_150k": (8, 150_000, seeds(200, 1000)),
     **{f"healthy_12_400k_{k}": (12, 400_000, seeds(50, 200 + 50 * k)) for k in range(4)},
 }
 

@@ -24,6 +24,9 @@ def test_band_holds_healthy_runs_and_finds_a_fault():
     run = healthy[0]
     got = band.check(run.num_params, run.path, run.tokens[:60], run.loss[:60] + 0.3, run.error[:60])
     assert got.crossed and got.share < 0.15 and got.excess > 0 and "above" in got.message
+    far = band_pilot(200, 64e6, 40_000)
+    outside = band.check(far.num_params, far.path, far.tokens, far.loss + 1.0, far.error)
+    assert not outside.crossed and outside.windows == 0 and "outside its pilots'" in outside.message
 
 
 def test_band_compares_only_the_schedule_that_its_pilots_had():

@@ -174,6 +174,7 @@ def run(case: dict, folder: Path) -> dict:
         "flops_per_token": callback.plan.flops_per_token,
         "reductions": callback.watch.reductions,
         "late_by": callback.watch.late_by,
+        "looks": callback._live.follower.metrics,
         "curve": [[point.step, point.loss, point.count] for point in callback.curve.points],
         "checkpoint": str(callback.checkpoint_path),
         "warnings": [text for category, text in told if issubclass(category, ScalestopWarning)],

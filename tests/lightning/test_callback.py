@@ -266,7 +266,7 @@ class Late(Toy):
 
 
 def test_batches_made_on_the_way_to_the_model_are_counted_there(tmp_path, capsys):
-    texts = ["sixteen letters!"] * 400
+    texts = [f"{number:016d}" for number in range(400)]
     callback = stopping()
     trainer = train(callback, tmp_path, Late(), DataLoader(texts, batch_size=4, collate_fn=list))
     assert_counts(callback.usage, trainer.toy.seen)

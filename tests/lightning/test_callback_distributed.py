@@ -44,7 +44,7 @@ def check(
         assert result["num_params"] == N  # however it is sharded
         assert result["reason"] == "TOKEN_LIMIT"
         assert result["usage"] == results[0]["usage"]
-        assert result["curve"] == results[0]["curve"]
+        assert result["curve"] == results[0]["curve"] and result["looks"] == results[0]["looks"]
         counted = sum(count for _, _, count in result["curve"])
         # by hand nothing is handed out, and the first rank's logged loss stands for both
         assert counted == len(both) * (1 if copies or by_hand else 2)
@@ -108,6 +108,8 @@ def test_two_processes(tmp_path):
     # every rank follows the first one's metric
     assert [result["reason"] for result in results["gated"]] == ["BUDGET_EXHAUSTED"] * 2
     assert results["gated"][0]["usage"] == results["gated"][1]["usage"]
+    assert results["gated"][0]["looks"] == results["gated"][1]["looks"]
+    assert "loss_forecast" in results["gated"][0]["looks"]
 
     # one rank that asks for its state alone gets an answer: an estimate that says so
     alone = results["alone"][0]["alone"]

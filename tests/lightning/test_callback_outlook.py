@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
+import warnings
 
 import pytest
 import torch
-from toys import PER_BATCH, ManualToy, N, Toy, loader, stopping, train
+from torch.utils.data import DataLoader, IterableDataset
+from toys import PER_BATCH, ManualToy, N, Rows, Toy, loader, plain, stopping, train
 
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.planning.rule import StopReason
@@ -134,9 +138,10 @@ def test_a_mistyped_loss_metric_is_asked_about_and_the_loss_kept(tmp_path):
 
 
 def test_a_forecast_is_logged_and_scored(tmp_path, capsys):
-    callback = free(f"{512 * PER_BATCH} tokens")
+    callback = free(f"{512 * PER_BATCH} tokens", show_forecast=True)
     trainer = train(callback, tmp_path, Toy(lr=0.3), validation=loader(8), val_check_interval=50)
     logged = trainer.callback_metrics
+    assert float(trainer.progress_bar_metrics["forecast"]) == float(logged["scalestop/loss_forecast"])
     low, middle, high = (float(logged[f"scalestop/loss_forecast{end}"]) for end in ("_low", "", "_high"))
     assert low < middle < high
     record = RunRecord.load(callback.record_path)
@@ -161,6 +166,37 @@ def test_a_loss_that_is_no_number_ends_the_run_if_asked(tmp_path):
     assert RunRecord.load(callback.record_path).stop_reason == "DIVERGED"
     silent = free(on_nonfinite="ignore")
     assert train(silent, tmp_path / "b", Breaks()).global_step == STEPS
+
+
+class Stuck(IterableDataset):
+    """Hands out its few rows over and over, and never ends."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __iter__(self):
+        data = Rows(self.rows)
+        return itertools.cycle(data[i] for i in range(self.rows))
+
+
+def warned_of_repeats(caught) -> list[str]:
+    return [str(one.message) for one in caught if "the loader repeats itself" in str(one.message)]
+
+
+def test_a_loader_that_repeats_itself_is_told_of_once(tmp_path):
+    with pytest.warns(ScalestopWarning) as caught:
+        train(free(), tmp_path, data=DataLoader(Stuck(32), batch_size=4, collate_fn=plain))
+    (line,) = warned_of_repeats(caught)
+    assert re.search(r"16 of 24 samples had been seen before, in 0 passes over the data", line)
+
+
+@pytest.mark.parametrize("kind", ["two epochs", "ignored"])
+def test_repeats_that_are_meant_are_not(tmp_path, kind):
+    data = loader(4 * STEPS // 2) if kind == "two epochs" else DataLoader(Stuck(32), batch_size=4, collate_fn=plain)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(free(on_forecast="ignore" if kind == "ignored" else "warn"), tmp_path, data=data)
+    assert warned_of_repeats(caught) == []
 
 
 @pytest.mark.parametrize(

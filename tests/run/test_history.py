@@ -21,6 +21,7 @@ def lived() -> History:
         history.spikes.see(point)
     history.curve.add_validation(320, 2_000, {"val_loss": 2.0})
     history.losses.add(torch.tensor(1.5))
+    history.repeats.see([3, 5, 3])
     history.course.in_a_row, history.marginal_below = 1, 1
     history.foretell(Foretold(0.21, 2.0, 1.9, 2.1))
     return history
@@ -54,6 +55,11 @@ def test_the_first_forecasts_at_a_fifth_and_at_half_are_scored():
     assert [one.share for one in history.foretold] == [0.21, 0.55]
     assert history.foretold[0].score(2.05) == "2.000 (1.900 to 2.100) at 21% of the run, held"
     assert history.foretold[0].score(2.2) == "2.000 (1.900 to 2.100) at 21% of the run, MISSED"
+    history.head_for(1e6)
+    history.head_for(1.01e6)  # the plan was held against the first steps
+    assert len(history.foretold) == 2
+    history.head_for(2e6)  # a raised budget: what was foretold is of an end that is none any more
+    assert not history.foretold
     late = History()
     late.foretell(Foretold(0.6, 2.0, 1.9, 2.1))
     late.foretell(Foretold(0.7, 2.0, 1.9, 2.1))

@@ -35,6 +35,11 @@ EDGES = np.array(
 _BACK = (1, 2, 4, 8)
 """Windows over which the latest departures are averaged: a jump shows in one, a shift in eight."""
 
+_FAR = 2.0
+"""Leverage, in mean leverages of the pilots, above which a run lies outside them: twice as usual (Hoaglin and Welsch
+1978). The form in N, D and batch is a plane, and holds among the pilots; healthy runs of twice the largest one's N and
+D leave the band."""
+
 _TRIALS = 10_000
 _REACH = 0.5
 
@@ -111,12 +116,14 @@ class CurveBand:
         count = int(known.sum())
         if not count:
             return BandCheck(False, None, 0.0, 0.0, 0, "no window of the run is comparable with its pilots yet")
+        leverage = float(into @ self.covariance @ into)
+        if leverage > _FAR * len(into) / self.num_pilots:
+            return BandCheck(False, None, 0.0, 0.0, 0, "the run's size, length or batch lies outside its pilots'")
         # planned over all windows, so that the edge does not move while a run is under way
         everywhere = np.isfinite(self.coefficients[:, 0])
         width = np.sqrt(np.diff(EDGES))
         single = _coarse(float(np.median((noise * width)[known])))  # all windows' noise follows from one number
         noise = single / width
-        leverage = float(into @ self.covariance @ into)
         spread = self._spread(noise, leverage)
         edge = _edge(spread[np.ix_(everywhere, everywhere)].tobytes(), self.degrees, false_alarms)
         left = (mean - self.coefficients @ into)[known]

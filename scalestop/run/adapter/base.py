@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from scalestop.accounting.fingerprints import RowPrints
 from scalestop.accounting.flops import FlopsPerToken, check_flops_spec
 from scalestop.accounting.losses import LossAccumulator
 from scalestop.accounting.meter import Meter, Reduce
@@ -72,6 +73,7 @@ class RunAdapter(Told):
             the band of the law's own runs: `warn`, `stop` (for the forecast alone), or `ignore`.
         on_nonfinite: When losses are not finite, or jump and do not come back: `warn`, `stop`, or `ignore`.
         stop_when: `marginal` ends the run where its next unit of compute is better spent on a larger model.
+        show_forecast: Show the forecast of the final loss in the progress bar.
         name: Tells several of these callbacks in one Trainer apart.
         save_checkpoint: Whether to save a checkpoint at the stop; None saves unless checkpointing is disabled.
         record: Whether to write the `RunRecord`; None leaves it out where a run keeps nothing: without a logger,
@@ -119,6 +121,7 @@ class RunAdapter(Told):
         on_forecast: OnTrouble = "warn",
         on_nonfinite: OnTrouble = "warn",
         stop_when: StopWhen | None = None,
+        show_forecast: bool = False,
         name: str | None = None,
         save_checkpoint: bool | None = None,
         record: bool | None = None,
@@ -146,7 +149,7 @@ class RunAdapter(Told):
         )
         self._penalty = None if records is None else undecayed_penalty(read_records(records))
         self.budget, self.rule = self._aims.budget, self._aims.rule
-        self._anneal = anneal
+        self._anneal, self._shows_forecast = anneal, show_forecast
         self._new_sizing = partial(Sizing, num_params, flops_per_token, active_experts, count_tokens)
         self._count_tokens = count_tokens
         self._count_validation = count_validation
@@ -184,7 +187,7 @@ class RunAdapter(Told):
         )
         watch = RunWatch(meter, TokenAccumulator(), self._clock, ranks)
         planner = RunPlanner(self._settled, self._sizing.size(self._settled.convention), cost.model, world_size)
-        return RunState(run, self.name, self._sizing, watch, planner, history=History(LossAccumulator()))
+        return RunState(run, self.name, self._sizing, watch, planner, history=History(LossAccumulator(), RowPrints()))
 
     def _take_first(self, module: Any, batch: Any, batches_per_step: int, ask: Reduce) -> None:
         """Count the first batch, and complete the plan with it.
