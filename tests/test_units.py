@@ -14,6 +14,7 @@ from scalestop.units import (
     exact_scientific,
     format_quantity,
     human_count,
+    human_difference,
     human_flops,
     human_seconds,
     parse_quantity,
@@ -227,3 +228,8 @@ def test_flops_for_people(value, text):
 )
 def test_seconds_for_people(value, text):
     assert human_seconds(value) == text
+
+
+def test_a_difference_has_its_sign_and_none_for_what_rounds_to_zero():
+    assert human_difference(0.0123) == "+0.012" and human_difference(-1.5, 1) == "-1.5"
+    assert human_difference(-0.0004) == human_difference(0.0004) == human_difference(-0.0) == "0.000"
