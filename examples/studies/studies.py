@@ -99,14 +99,15 @@ def balance() -> list[Arm]:
 def repeats() -> list[Arm]:
     """Fresh and repeated tokens, 45k parameters on 1.2M of them: one pass, or 4, 16 and 64 over fewer."""
     dims, tokens = dims_for(45_000), 1.2e6
-    return [Arm(f"{n} passes" if n > 1 else "1 pass", dims, tokens, tokens / n) for n in (1, 4, 16, 64)]
+    passes = {"1 pass": 1, "4 passes": 4, "16 passes": 16, "64 passes": 64}
+    return [Arm(name, dims, tokens, tokens / n, seeds=(0, 1)) for name, n in passes.items()]
 
 
 def shape() -> list[Arm]:
-    """Shapes of about 66k parameters at 2e11 FLOPs: from one wide block to nine narrow ones."""
+    """Shapes of about 66k parameters at 1e11 FLOPs: from one wide block to nine narrow ones."""
     shapes = ((64, 1, 4), (48, 2, 3), (40, 3, 2), (28, 6, 1), (24, 9, 1))
     return [
-        _spending(f"{depth} x {width}", GPTDims(width, depth, heads), 2e11, (0, 1)) for width, depth, heads in shapes
+        _spending(f"{depth} x {width}", GPTDims(width, depth, heads), 1e11, (0, 1)) for width, depth, heads in shapes
     ]
 
 
@@ -128,14 +129,14 @@ def converged() -> list[Arm]:
 
 
 def advice() -> list[Arm]:
-    """3e11 FLOPs as several laws would spend them."""
+    """1e11 FLOPs as several laws would spend them."""
     arms = []
     for name in ("kaplan", "chinchilla", "besiroglu", "stdlib-bytes"):
         law = get_law(name)
-        size = law.optimal(3e11).num_params
-        # Kaplan's N leaves the embeddings out: one block of width 8 has 792 such parameters, of 868 that it asks for
+        size = law.optimal(1e11).num_params
+        # Kaplan's N leaves the embeddings out: one block of width 8 has 792 such parameters, of 390 that it asks for
         dims = GPTDims(8, 1, 1) if name == "kaplan" else dims_for(size)
-        arms.append(_spending(name, dims, 3e11, (0,) if name == "kaplan" else SEEDS))
+        arms.append(_spending(name, dims, 1e11, (0, 1)))
     return arms
 
 

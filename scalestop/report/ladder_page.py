@@ -123,7 +123,7 @@ def _pictures(ladder: ReportedLadder) -> dict[str, Sequence[str]]:
             inline_svg(plot_plane(law, runs, known=()), "plane", "Parameters against tokens of the runs"),
             inline_svg(plot_plane(get_law()), "known", "Known models, with the default law's optimum"),
         ],
-        "Where the compute went": [inline_svg(plot_spending(spendings), "spending", "Compute by kind of run")],
+        "Where the compute went": [inline_svg(plot_spending(spendings, "the target's compute"), "spending", "Compute by kind of run")],
     }  # fmt: skip
 
 

@@ -132,11 +132,14 @@ def spending_of(run: ReportedRun) -> Spending:
     return Spending(run.name, tuple((name, flops / whole) for name, flops in parts if flops > 0 and whole > 0))
 
 
-def plot_spending(spendings: Sequence[Spending], *, ax: Axes | None = None, theme: ThemeName = "light") -> Axes:
+def plot_spending(
+    spendings: Sequence[Spending], of: str = "the budget", *, ax: Axes | None = None, theme: ThemeName = "light"
+) -> Axes:
     """Draw where the compute of runs went, a bar for each.
 
     Args:
         spendings: See `spending_of`.
+        of: What the shares are shares of.
         ax: Where to draw; a new figure if None.
         theme: Of the new figure.
 
@@ -160,7 +163,7 @@ def plot_spending(spendings: Sequence[Spending], *, ax: Axes | None = None, them
     ax.set_yticks(range(len(spendings)), [s.name for s in spendings])
     ax.set_ylim(len(spendings) - 0.4, -0.6)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    return finish(ax, "Where the compute went", "share of the budget", "")
+    return finish(ax, "Where the compute went", f"share of {of}", "")
 
 
 def describe_size(run: ReportedRun) -> str:
