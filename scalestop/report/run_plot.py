@@ -107,6 +107,10 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return np.asarray((sums[ends] - sums[first]) / (ends - first))
 
 
+_LEAST = 0.0005
+"""Parts of a run's compute below this share are rounding, and are left out."""
+
+
 @dataclass(frozen=True)
 class Spending:
     """Where a run's compute went, each part as a share of the budget's FLOPs, or of what was used where it has none."""
@@ -129,7 +133,9 @@ def spending_of(run: ReportedRun) -> Spending:
     over = max(0.0, used - whole)
     parts = [("training", used - over), ("past the limit", over), ("left of the budget", max(0.0, whole - used)),
              ("validation, beside the budget", validation)]  # fmt: skip
-    return Spending(run.name, tuple((name, flops / whole) for name, flops in parts if flops > 0 and whole > 0))
+    return Spending(
+        run.name, tuple((name, flops / whole) for name, flops in parts if whole > 0 and flops > _LEAST * whole)
+    )
 
 
 def plot_spending(
