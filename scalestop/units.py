@@ -252,6 +252,12 @@ def human_flops(value: float, digits: int = 3) -> str:
     return f"{mantissa}e{int(exponent)} FLOPs"
 
 
+def human_difference(value: float, digits: int = 3) -> str:
+    """Return a difference with its sign, and none for what rounds to zero: 0.0123 -> '+0.012', -0.0001 -> '0.000'."""
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text
+
+
 def human_seconds(value: float) -> str:
     """Return a duration for people: 75 -> '1 min 15 s', 93784 -> '26.1 h'."""
     if value < 60:

@@ -196,6 +196,13 @@ def test_counts_for_people(value, text):
     assert human_count(value) == text
 
 
+def test_a_difference_has_its_sign_and_none_for_what_rounds_to_zero():
+    from scalestop.units import human_difference
+
+    assert human_difference(0.0123) == "+0.012" and human_difference(-1.5, 1) == "-1.5"
+    assert human_difference(-0.0004) == human_difference(0.0004) == human_difference(-0.0) == "0.000"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

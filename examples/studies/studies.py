@@ -34,6 +34,7 @@ from scalestop.lab.dims import GPTDims, dims_for
 from scalestop.lab.tiny_gpt import TinyGPT
 from scalestop.laws.repeated import effective_amount
 from scalestop.planning.advice import least_for_loss
+from scalestop.report.style import finish, new_figure, save, theme_of
 
 HERE = Path(__file__).parent
 LAW = get_law("stdlib-bytes")
@@ -89,28 +90,29 @@ class Text(TextData):
 
 
 def balance() -> list[Arm]:
-    """At 2e11 FLOPs: the law's optimum, eight times as large and as little trained, and the other way round."""
+    """Three sizes at 2e11 FLOPs: the law's optimum, eight times as large, a sixth as large."""
     best, flops = LAW.optimal(2e11).num_params, 2e11
     arms = (("balanced", 1), ("oversized", 8), ("undersized", 1 / 6))
     return [_spending(name, dims_for(best * factor), flops) for name, factor in arms]
 
 
 def repeats() -> list[Arm]:
-    """45k parameters on 1.2M tokens: all of them fresh, or 4, 16 and 64 passes over fewer."""
+    """Fresh and repeated tokens, 45k parameters on 1.2M of them: one pass, or 4, 16 and 64 over fewer."""
     dims, tokens = dims_for(45_000), 1.2e6
-    return [Arm(f"{n} passes" if n > 1 else "1 pass", dims, tokens, tokens / n) for n in (1, 4, 16, 64)]
+    passes = {"1 pass": 1, "4 passes": 4, "16 passes": 16, "64 passes": 64}
+    return [Arm(name, dims, tokens, tokens / n, seeds=(0, 1)) for name, n in passes.items()]
 
 
 def shape() -> list[Arm]:
-    """About 66k parameters at 2e11 FLOPs, from one wide block to nine narrow ones."""
+    """Shapes of about 66k parameters at 1e11 FLOPs: from one wide block to nine narrow ones."""
     shapes = ((64, 1, 4), (48, 2, 3), (40, 3, 2), (28, 6, 1), (24, 9, 1))
     return [
-        _spending(f"{depth} x {width}", GPTDims(width, depth, heads), 2e11, (0, 1)) for width, depth, heads in shapes
+        _spending(f"{depth} x {width}", GPTDims(width, depth, heads), 1e11, (0, 1)) for width, depth, heads in shapes
     ]
 
 
 def converged() -> list[Arm]:
-    """A model of 9k parameters until it stops improving; then the plan for its loss, and the plan for its compute."""
+    """9k parameters until they stop improving, and two plans: one for that loss, one for that compute."""
     dims = dims_for(9_000)
     small = Arm("until it stops", dims, 2e7, patience=5, seeds=(0,))
     ended = rows_of("converged").get((small.name, 0))
@@ -127,14 +129,14 @@ def converged() -> list[Arm]:
 
 
 def advice() -> list[Arm]:
-    """3e11 FLOPs as several laws would spend them."""
+    """1e11 FLOPs as several laws would spend them."""
     arms = []
-    for name in ("kaplan", "chinchilla", "besiroglu", "stdlib-bytes"):
+    for name in ("stdlib-bytes", "besiroglu", "chinchilla", "kaplan"):
         law = get_law(name)
-        size = law.optimal(3e11).num_params
-        # Kaplan's N leaves the embeddings out: one block of width 8 has 792 such parameters, of 868 that it asks for
+        size = law.optimal(1e11).num_params
+        # Kaplan's N leaves the embeddings out: one block of width 8 has 792 such parameters, of 390 that it asks for
         dims = GPTDims(8, 1, 1) if name == "kaplan" else dims_for(size)
-        arms.append(_spending(name, dims, 3e11, (0,) if name == "kaplan" else SEEDS))
+        arms.append(_spending(name, dims, 1e11, (0,) if name == "kaplan" else (0, 1)))
     return arms
 
 
@@ -228,15 +230,46 @@ def run(study: str) -> None:
             writer.writerow(row)
         print(f"{row['arm']}, seed {row['seed']}: loss {row['loss']}, {row['core_seconds']} s", flush=True)
     print(table(study))
+    save(draw(study).figure, HERE / f"{study}.png")
+
+
+def draw(study: str) -> Any:
+    """Draw each arm's losses, their mean, and the law's forecast."""
+    ax = new_figure(size=(6.6, 1.9 + 0.42 * len(arms_of(study))))[1]
+    colours = theme_of(ax)
+    for place, runs in enumerate(arms_of(study).values()):
+        losses = [float(row["loss"]) for row in runs]
+        mean = statistics.mean(losses)
+        ax.plot(losses, [place] * len(losses), "o", markersize=5, color=colours.blue, label="one seed")
+        ax.plot([mean] * 2, [place - 0.25, place + 0.25], color=colours.ink, linewidth=2, label="mean")
+        if runs[0]["forecast"]:
+            forecast = float(runs[0]["forecast"])
+            ax.plot(
+                forecast, place, "D", markersize=6, color=colours.red, fillstyle="none", label="forecast by the law"
+            )
+    ax.set_yticks(range(len(arms_of(study))), list(arms_of(study)))
+    ax.set_ylim(len(arms_of(study)) - 0.4, -0.6)
+    ax.margins(x=0.08)
+    return finish(
+        ax,
+        (STUDIES[study].__doc__ or "").partition(":")[0].partition(";")[0].rstrip("."),
+        "held-out loss, nats per byte",
+        "",
+    )
+
+
+def arms_of(study: str) -> dict[str, list[dict[str, str]]]:
+    """Return the rows of a study by arm."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in rows_of(study).values():
+        found.setdefault(row["arm"], []).append(row)
+    return found
 
 
 def table(study: str) -> str:
     """Return a study as a table in Markdown: mean and spread over the seeds of each arm, against the law's forecast."""
-    rows: dict[str, list[dict[str, str]]] = {}
-    for row in rows_of(study).values():
-        rows.setdefault(row["arm"], []).append(row)
     lines = ["| arm | N | tokens | FLOPs | loss | seeds | forecast |", "|---|---|---|---|---|---|---|"]
-    for arm, runs in rows.items():
+    for arm, runs in arms_of(study).items():
         losses = [float(row["loss"]) for row in runs]
         first = runs[0]
         lines.append(

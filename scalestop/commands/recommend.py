@@ -17,6 +17,7 @@ from scalestop.planning.advice.recommendation import Evidence, Recommendation
 from scalestop.planning.advice.shapes import STYLES
 from scalestop.planning.budget import Budget
 from scalestop.planning.choice import AUTO, LawChoice, need_law, resolve_law
+from scalestop.report.pages import check_format, write_page
 
 
 def run(words: Sequence[str]) -> int:
@@ -44,6 +45,8 @@ def run(words: Sequence[str]) -> int:
     options = parse(parser, words)
     if options.budget is None:
         raise InputError("budget: missing; write for example: scalestop recommend --budget '1e21 FLOPs'")
+    if options.out is not None:
+        check_format(as_path(options.out, "out"))  # before minutes of fitting
     speed = speed_of(options)
     budget = Budget.parse(options.budget)
     evidence = None
@@ -59,7 +62,7 @@ def run(words: Sequence[str]) -> int:
     found = recommend(
         budget,
         choice,
-        demand=count(options.demand, "demand"),
+        demand=None if options.demand == "0" else count(options.demand, "demand"),
         unique_tokens=count(options.unique_tokens, "unique_tokens"),
         speed=speed,
         style=options.style,
@@ -77,7 +80,6 @@ def run(words: Sequence[str]) -> int:
 
 
 def _write(found: Recommendation, law: ScalingLaw, path: Path, quiet: bool) -> None:
-    from scalestop.report.pages import write_page
     from scalestop.report.recommendation_page import recommendation_page
 
     write_page(recommendation_page(found, law, pictures=path.suffix.lower() != ".md"), path)

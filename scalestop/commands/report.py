@@ -13,7 +13,7 @@ from scalestop.errors import InputError
 from scalestop.files import as_path
 from scalestop.laws import ScalingLaw, get_law
 from scalestop.report.ladder_page import ReportedLadder, ladder_page
-from scalestop.report.pages import FORMATS, Page, write_page
+from scalestop.report.pages import Page, check_format, write_page
 from scalestop.report.run_log import read_log
 from scalestop.report.run_page import compare_page, run_page
 from scalestop.report.run_plot import ReportedRun
@@ -42,8 +42,7 @@ def run(words: Sequence[str]) -> int:
     add("--out", type=str, default="report.html", help="where to write the page, .html or .md")
     options = parse(parser, words)
     out = as_path(options.out, "out")
-    if out.suffix.lower() not in FORMATS:
-        raise InputError(f"out: a page is one of {', '.join(FORMATS)}; got {out.suffix or 'no suffix'!r}")
+    check_format(out)
     law = None if options.law is None else get_law(options.law)
     ladders = [path for path in options.paths if os.path.isfile(as_path(path, "paths") / "ladder.json")]
     if ladders and len(options.paths) > 1:

@@ -100,6 +100,9 @@ def show_run(folder: Path) -> tuple[Table, bool]:
         losses.append(f"{predicted:.4f} if it ended here, by its law")
     if losses:
         table.add_row("loss", ", ".join(losses))
+    ahead = [f"{name.rpartition('/')[2]} {log.last(name):.4g}" for name in log.series if "forecast" in name]
+    if ahead:
+        table.add_row("forecast", ", ".join(ahead))
     if record is not None:
         end = f"{record.stop_reason}: {record.message}" if record.message else record.stop_reason
         table.add_row("ended", end if record.loss is None else f"{end}; loss {record.loss:.4f}")

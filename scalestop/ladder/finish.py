@@ -30,7 +30,7 @@ from scalestop.report.fit_plot import plot_fit
 from scalestop.report.fit_tables import constants_table, optimum_table
 from scalestop.report.loss_plot import held_out_of
 from scalestop.run.records import RunRecord
-from scalestop.units import human_count, human_flops
+from scalestop.units import human_count, human_difference, human_flops
 
 MIN_RUNS_FOR_BACKTEST = 10
 
@@ -64,7 +64,7 @@ class Outcome:
         where = "inside" if self.inside else "OUTSIDE"
         return (
             f"{self.run}: loss {self.measured:.4f} against {self.forecast:.4f} forecast "
-            f"({self.measured - self.forecast:+.4f}), {where} the 90 % interval {low:.4f} to {high:.4f}"
+            f"({human_difference(self.measured - self.forecast, 4)}), {where} the 90 % interval {low:.4f} to {high:.4f}"
         )
 
 

@@ -12,7 +12,7 @@ from scalestop.planning.budget import Budget
 from scalestop.planning.choice import NAMED
 from scalestop.planning.rule import Limit, StopReason, StopRule, Verdict
 from scalestop.planning.speed import Speed
-from scalestop.units import human_count, human_flops, pf_days
+from scalestop.units import human_count, human_difference, human_flops, pf_days
 
 
 @dataclass(frozen=True)
@@ -226,5 +226,5 @@ def _loss(plan: Plan) -> str:
         text += f" (90 %{of}: {plan.loss_interval[0]:.3f} to {plan.loss_interval[1]:.3f})"
     text += " predicted"
     if plan.loss_at_optimum is not None and plan.loss_at_stop is not None:
-        text += f", {plan.loss_at_stop - plan.loss_at_optimum:+.3f} against the optimum"
+        text += f", {human_difference(plan.loss_at_stop - plan.loss_at_optimum)} against the optimum"
     return text

@@ -170,7 +170,8 @@ def plot_residuals(
     beyond = int(np.sum(np.abs(percent) > limit))
     ax.set_ylim(-limit, limit)
     if beyond:
-        ax.text(0.99, 0.98, f"{beyond} runs lie beyond", ha="right", va="top", transform=ax.transAxes, fontsize=9,
+        told = "1 run lies beyond" if beyond == 1 else f"{beyond} runs lie beyond"
+        ax.text(0.99, 0.98, told, ha="right", va="top", transform=ax.transAxes, fontsize=9,
                 color=colours.red)  # fmt: skip
     ax.axhline(0, color=colours.ink, linewidth=0.8)
     log_axis(ax, "x", float(flops.min()) / 1.3, last * 1.3, short_flops)

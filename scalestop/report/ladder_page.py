@@ -109,6 +109,7 @@ def _pictures(ladder: ReportedLadder) -> dict[str, Sequence[str]]:
     dearest = float((6 * table.params * table.tokens).max())
     at_valley = [run for run, c in zip(runs, flops, strict=True) if abs(np.log(c / dearest)) < 0.1]
     spendings = [Spending("ladder", tuple((kind, c / target) for kind, _, c in ladder.spent))]
+    spent = plot_spending(spendings, "the target's compute")
     return {
         "The fit": [
             inline_svg(plot_isoflops(fit, held), "isoflops", "Loss against size at like compute, and the law"),
@@ -123,7 +124,7 @@ def _pictures(ladder: ReportedLadder) -> dict[str, Sequence[str]]:
             inline_svg(plot_plane(law, runs, known=()), "plane", "Parameters against tokens of the runs"),
             inline_svg(plot_plane(get_law()), "known", "Known models, with the default law's optimum"),
         ],
-        "Where the compute went": [inline_svg(plot_spending(spendings), "spending", "Compute by kind of run")],
+        "Where the compute went": [inline_svg(spent, "spending", "Compute by kind of run")],
     }  # fmt: skip
 
 

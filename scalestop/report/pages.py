@@ -66,8 +66,7 @@ def render(page: Page, suffix: str) -> str:
     Raises:
         InputError: If there is no such kind of page, or jinja2 is missing.
     """
-    if suffix.lower() not in FORMATS:
-        raise InputError(f"out: a page is one of {', '.join(FORMATS)}; got {suffix or 'no suffix'!r}")
+    check_format(Path(f"page{suffix}"))
     try:
         import jinja2
     except ImportError:
@@ -85,6 +84,16 @@ def render(page: Page, suffix: str) -> str:
     values: dict[str, Any] = {"light": asdict(LIGHT), "dark": asdict(DARK), "version": versions().get("scalestop", "")}
     shown = Page(page.title, page.subtitle, page.parts, page.headline, pictures)
     return environment.get_template(template).render(page=shown, **values).strip() + "\n"
+
+
+def check_format(path: Path) -> None:
+    """Refuse what is no kind of page, by its suffix.
+
+    Raises:
+        InputError: Naming the kinds.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"out: a page is one of {', '.join(FORMATS)}; got {path.suffix or 'no suffix'!r}")
 
 
 def write_page(page: Page, path: str | Path) -> Path:

@@ -107,6 +107,10 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return np.asarray((sums[ends] - sums[first]) / (ends - first))
 
 
+_LEAST = 0.0005
+"""Parts of a run's compute below this share are rounding, and are left out."""
+
+
 @dataclass(frozen=True)
 class Spending:
     """Where a run's compute went, each part as a share of the budget's FLOPs, or of what was used where it has none."""
@@ -129,14 +133,19 @@ def spending_of(run: ReportedRun) -> Spending:
     over = max(0.0, used - whole)
     parts = [("training", used - over), ("past the limit", over), ("left of the budget", max(0.0, whole - used)),
              ("validation, beside the budget", validation)]  # fmt: skip
-    return Spending(run.name, tuple((name, flops / whole) for name, flops in parts if flops > 0 and whole > 0))
+    return Spending(
+        run.name, tuple((name, flops / whole) for name, flops in parts if whole > 0 and flops > _LEAST * whole)
+    )
 
 
-def plot_spending(spendings: Sequence[Spending], *, ax: Axes | None = None, theme: ThemeName = "light") -> Axes:
+def plot_spending(
+    spendings: Sequence[Spending], of: str = "the budget", *, ax: Axes | None = None, theme: ThemeName = "light"
+) -> Axes:
     """Draw where the compute of runs went, a bar for each.
 
     Args:
         spendings: See `spending_of`.
+        of: What the shares are shares of.
         ax: Where to draw; a new figure if None.
         theme: Of the new figure.
 
@@ -160,7 +169,7 @@ def plot_spending(spendings: Sequence[Spending], *, ax: Axes | None = None, them
     ax.set_yticks(range(len(spendings)), [s.name for s in spendings])
     ax.set_ylim(len(spendings) - 0.4, -0.6)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    return finish(ax, "Where the compute went", "share of the budget", "")
+    return finish(ax, "Where the compute went", f"share of {of}", "")
 
 
 def describe_size(run: ReportedRun) -> str:

@@ -99,7 +99,7 @@ def plot_shares(score: Score, *, ax: Axes | None = None, theme: ThemeName = "lig
     axis = axes_or_new(ax, theme)
     colours = theme_of(axis)
     parts = [part for part in score.by_factor() if part.with_interval]
-    axis.axhspan(0.9, 1, color=colours.blue, alpha=0.08, linewidth=0)
+    axis.axhspan(0.9, 1.07, color=colours.blue, alpha=0.08, linewidth=0)
     axis.axhline(0.9, color=colours.ink, linewidth=0.9)
     for place, part in enumerate(parts):
         share, could = part.share_inside, part.share_interval
@@ -110,7 +110,7 @@ def plot_shares(score: Score, *, ax: Axes | None = None, theme: ThemeName = "lig
                       fontsize=9, color=colours.ink)  # fmt: skip
     axis.set_xticks(range(len(parts)), [part.label for part in parts])
     axis.set_xlim(-0.6, max(len(parts), 1) - 0.2)
-    axis.set_ylim(0, 1.03)
+    axis.set_ylim(-0.06, 1.07)
     title = "Share inside the 90 % interval (line: what it could be with as many runs)"
     return finish(axis, title, "compute over the largest that the law was fitted to", "share")
 

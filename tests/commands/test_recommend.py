@@ -70,9 +70,23 @@ def test_runs_are_held_against_a_law_that_is_named(capsys):
         ([], "budget: missing; write for example: scalestop recommend --budget '1e21 FLOPs'"),
         (["--budget", "12h"], "peak: a budget in time or money is no compute yet"),
         (["--budget", "1e21", "--out", "page.txt"], "out: a page is one of .html, .htm, .md; got '.txt'"),
+        (["--budget", "1e21", "--style", "foo"], "style: one of gpt2, llama; got 'foo'"),
+        (["--budget", "1e21", "--context", "0"], "context: a positive whole number; got 0"),
         (["--budget", "1e21", "--law", "deepseek"], "law: a recommendation needs a loss"),
     ],
 )
 def test_what_cannot_be_answered_is_told_in_one_line(capsys, words, complaint):
     assert main(["recommend", *words]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_page_of_another_kind_is_refused_before_the_fit(capsys, monkeypatch):
+    import scalestop.fitting
+
+    monkeypatch.setattr(scalestop.fitting, "fit_law", lambda *_, **__: pytest.fail("it was fitted"))
+    assert main(["recommend", "--budget", "1e14", "--runs", RUNS, "--out", "page.txt"]) == 2
+    assert "got '.txt'" in capsys.readouterr().err
+
+
+def test_no_demand_is_no_demand(capsys):
+    assert said(capsys, "--budget", "1e21", "--demand", "0") == said(capsys, "--budget", "1e21")

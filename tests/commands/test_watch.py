@@ -28,6 +28,11 @@ def test_a_live_run_shows_budget_rate_time_left_and_loss(capsys, tmp_path):
     assert "train_loss" in out and "ended" not in out
 
 
+def test_what_the_run_forecasts_of_itself_is_shown(capsys, tmp_path):
+    (tmp_path / "metrics.csv").write_text("scalestop/loss_forecast,scalestop/tokens,step\n1.2345,100,0\n")
+    assert "loss_forecast 1.234" in watch(capsys, tmp_path) or "loss_forecast 1.235" in watch(capsys, tmp_path)
+
+
 def test_the_newest_run_of_a_folder_is_shown_and_says_how_it_ended(capsys, tmp_path):
     for name in ("old", "new"):
         write_run(tmp_path / name, record())

@@ -27,8 +27,10 @@ def test_a_run_without_a_loss_says_so():
 def test_where_compute_went_adds_up():
     found = record(flops=1e12)
     parts = dict(spending_of(ReportedRun("mine", found)).parts)
-    assert parts["training"] + parts["left of the budget"] == pytest.approx(1.0)
-    assert parts["validation, beside the budget"] == pytest.approx(0.05)
+    assert parts == {"training": pytest.approx(1.0, rel=1e-4), "validation, beside the budget": pytest.approx(0.05)}
+    under = ReportedRun("under", record(plan={"flops": found.flops / 0.9}))
+    parts = dict(spending_of(under).parts)
+    assert parts["training"] == pytest.approx(0.9) and parts["left of the budget"] == pytest.approx(0.1)
     over = ReportedRun("over", record(plan={"flops": 0.9 * found.flops}))
     parts = dict(spending_of(over).parts)
     assert parts["training"] == pytest.approx(1.0) and parts["past the limit"] == pytest.approx(1 / 0.9 - 1)

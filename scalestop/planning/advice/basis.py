@@ -13,6 +13,7 @@ from scalestop.laws.base import Floats
 from scalestop.laws.findings import describe_findings
 from scalestop.laws.intervals import Pair, interval_of_loss
 from scalestop.planning.budget import is_amount
+from scalestop.units import human_difference
 
 MOST = 1e60
 """Parameters, tokens and FLOPs from here on are refused."""
@@ -159,8 +160,7 @@ def negated(pair: Pair | None) -> Pair | None:
 
 def signed(value: float, interval: Pair | None = None) -> str:
     """Return a difference of losses with its sign, none for what rounds to zero, and its interval in words."""
-    shown = [f"{x:+.3f}" for x in (value, *(interval or ()))]
-    shown = ["0.000" if float(text) == 0 else text for text in shown]
+    shown = [human_difference(x) for x in (value, *(interval or ()))]
     return f"{shown[0]} (90 %: {shown[1]} to {shown[2]})" if interval else shown[0]
 
 

@@ -14,7 +14,7 @@ from scalestop.laws.intervals import interval_of_optimum, interval_of_run
 from scalestop.planning.advice.basis import Spot, basis_of, best_spot, need_loss
 from scalestop.planning.advice.batch import advise_batch
 from scalestop.planning.advice.bills import bill
-from scalestop.planning.advice.checks import Checklist, Item, Mark, checklist
+from scalestop.planning.advice.checks import Checklist, Mark, checklist
 from scalestop.planning.advice.gains import what_next
 from scalestop.planning.advice.recommendation import FLAT, Alternative, Evidence, Recommendation
 from scalestop.planning.advice.serving import serve_within
@@ -139,14 +139,10 @@ def recommend(
 
 def _first(checks: Checklist, distance: float | None, flops: float) -> str | None:
     """What to do before training, where the law is too far from its runs or broken, or the data too few."""
-    if distance is not None and distance > ADVICE_BEYOND:
+    failing = {item.topic: item for item in checks.items if item.mark is Mark.FAILS}
+    if "range" in failing or (distance is not None and distance > ADVICE_BEYOND):
         return f"fit a law of your own nearer to this budget (scalestop ladder --target '{human_flops(flops)}')"
-    failing = [item for item in checks.items if item.mark is Mark.FAILS]
-    return "; ".join(_remedy(item) for item in failing) or None
-
-
-def _remedy(item: Item) -> str:
-    return f"see to the {item.topic} ({item.text.split(':')[0]})"
+    return "; ".join(f"see to the {topic} ({item.text.split(':')[0]})" for topic, item in failing.items()) or None
 
 
 def _flat(found: Valley) -> tuple[float, float] | None:
@@ -158,8 +154,10 @@ def _shape(size: float, style: Style, vocab_size: int, context: int, n_counts: s
     """A shape near a size: the one nearest to it among those that are neither the widest nor the deepest."""
     try:
         found = shapes_near(size, style, vocab_size=vocab_size, context=context, n_counts=n_counts).shapes
-    except InputError:  # too small for such a vocabulary
-        return None
+    except InputError as error:
+        if not str(error).startswith("num_params"):
+            raise
+        return None  # too small for such a vocabulary
     middle = found[1:-1] or found
     return min(middle, key=lambda shape: abs(shape.count(n_counts) - size))
 

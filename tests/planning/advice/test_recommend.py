@@ -127,3 +127,12 @@ def test_time_on_devices_is_a_budget():
     found = recommend("72h", LAW, speed=H100S)
     assert found.flops == pytest.approx(72 * 3600 * 8 * 0.4 * 9.89e14)
     assert math.isclose(found.train.flops, found.flops, rel_tol=1e-9)
+
+
+def test_a_model_served_so_much_that_it_leaves_the_laws_runs_needs_another_law_first():
+    assert recommend("1e21 FLOPs", LAW, demand=1e25).first.startswith("fit a law of your own nearer")
+
+
+def test_a_model_too_small_for_the_vocabulary_has_no_shape():
+    assert recommend("1e12 FLOPs", "stdlib-bytes").shape is None
+    assert recommend("1e12 FLOPs", "stdlib-bytes", vocab_size=256, context=128).shape is not None
