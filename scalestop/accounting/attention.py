@@ -130,6 +130,8 @@ def _from_mha(module: nn.Module) -> AttentionDims | None:
 def _from_attributes(module: nn.Module) -> AttentionDims | None:
     for sub in module.modules():
         for holder in (sub, getattr(sub, "dims", None), getattr(sub, "config", None)):
+            if hasattr(holder, "model_type"):  # Hugging Face's: read by its heads, or of a model that does not attend
+                continue
             layers, width = _first(holder, _LAYERS), _first(holder, _WIDTH)
             # A recurrent layer has num_layers too, and no width among these names.
             if layers and width and not isinstance(sub, nn.RNNBase):

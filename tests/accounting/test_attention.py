@@ -73,6 +73,13 @@ def test_from_mha_modules():
     assert got == AttentionDims(3, 16, source="nn.MultiheadAttention modules")
 
 
+def test_a_model_that_does_not_attend_is_charged_for_no_attention():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.MambaConfig(vocab_size=64, hidden_size=32, state_size=4, num_hidden_layers=2)
+    with pytest.raises(InputError, match="choose flops_per_token='measured'"):
+        attention_dims(transformers.MambaForCausalLM(config))
+
+
 def test_from_attributes():
     module = nn.Linear(2, 2)
     module.num_layers, module.d_model = 5, 96

@@ -233,6 +233,36 @@ class TestTraps:
 
         assert measure_flops(Custom(), TOKENS).unseen == (("", "scalestop_test.mix"),)
 
+    @pytest.mark.parametrize("groups", [1, 2, 8])
+    @pytest.mark.parametrize(("kind", "length"), [(nn.Conv1d, 8), (nn.ConvTranspose1d, 10)])
+    def test_convolutions_in_groups(self, kind, length, groups):
+        """Each of 8 outputs sums over 8/groups inputs at 3 places; torch charges the weight gradient for all 8."""
+        got = measure_flops(
+            kind(8, 8, 3, groups=groups, bias=False),
+            torch.zeros(2, 8, 10),
+            step=lambda module, batch: module(batch).sum(),
+            count_tokens=lambda batch: 20,
+        )
+        once = 2 * 2 * length * 8 * (8 // groups) * 3
+        assert (got.total.forward, got.total.backward) == (once, once)  # the input takes no gradient
+
+    def test_a_state_space_model_costs_what_its_matrices_do(self):
+        """Mamba's depthwise convolution takes part in the count with its own few weights."""
+        transformers = pytest.importorskip("transformers")
+        ids = torch.zeros(2, 8, dtype=torch.long)
+        config = transformers.MambaConfig(
+            vocab_size=64, hidden_size=32, state_size=4, num_hidden_layers=2, time_step_rank=2
+        )
+        model = transformers.MambaForCausalLM(config)
+        got = measure_flops(model, {"input_ids": ids, "labels": ids})
+        per_token = got.total.model / ids.numel()
+        # 6 for each weight that multiplies; A, D and the biases do not, and the scan's state is read by a matmul
+        inner, state = 64, 4
+        matrices = sum(p.numel() for name, p in model.named_parameters() if name.endswith("proj.weight"))
+        head, convolution = 64 * 32, 2 * inner * config.conv_kernel * (ids.shape[1] + 3) / ids.shape[1]
+        reads = 2 * inner * state
+        assert per_token == pytest.approx(6 * (matrices + head + convolution + reads), rel=1e-3)
+
     def test_nothing_counted_is_an_error(self):
         with pytest.raises(InputError, match=r"FlopCounterMode counted 0 FLOPs .*none that multiplies matrices"):
             measure_flops(nn.Embedding(V, D), TOKENS)
