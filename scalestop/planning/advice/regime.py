@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -217,12 +218,8 @@ def compare(law: ScalingLaw, runs: Sequence[tuple[float, float]], speed: Speed |
         draws = np.stack([np.asarray(law.drawn().loss(float(n), float(d))) for n, d in zip(sizes, tokens, strict=True)])
         best = int(np.argmin([run.spot.loss or np.inf for run in found]))
         sure = float(np.mean(np.argmin(draws, axis=0) == best))
-    return Comparison(
-        runs=found,
-        bills=tuple(bill(run.spot.flops, speed) for run in found),
-        sure=sure,
-        basis=basis_of(law, sizes, tokens, 6 * sizes * tokens),
-    )
+    bills = tuple(bill(run.spot.flops, speed) for run in found)
+    return Comparison(found, bills, sure, basis_of(law, sizes, tokens, 6 * sizes * tokens))
 
 
 def parse_run(text: str) -> tuple[float, float]:
@@ -239,10 +236,9 @@ def parse_run(text: str) -> tuple[float, float]:
         raise InputError(f"run: cannot read {shown(text)} as parameters x tokens. Write for example '70Bx1.4T'.")
     values = []
     for part, what in zip(parts, ("parameters", "tokens"), strict=True):
-        try:
+        value = 0.0
+        with contextlib.suppress(InputError):
             value = float(parse_quantity(f"{part} tokens", argument="run", examples=("7B", "1.4T", "7e9")).value)
-        except InputError:
-            value = 0.0
         if value <= 0:
             raise InputError(
                 f"run: in {shown(text)}, {shown(part)} is no number of {what}. Write for example '70Bx1.4T'."
