@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -236,9 +235,10 @@ def parse_run(text: str) -> tuple[float, float]:
         raise InputError(f"run: cannot read {shown(text)} as parameters x tokens. Write for example '70Bx1.4T'.")
     values = []
     for part, what in zip(parts, ("parameters", "tokens"), strict=True):
-        value = 0.0
-        with contextlib.suppress(InputError):
+        try:
             value = float(parse_quantity(f"{part} tokens", argument="run", examples=("7B", "1.4T", "7e9")).value)
+        except InputError:
+            value = 0.0
         if value <= 0:
             raise InputError(
                 f"run: in {shown(text)}, {shown(part)} is no number of {what}. Write for example '70Bx1.4T'."
