@@ -141,8 +141,5 @@ def _from_attributes(module: nn.Module) -> AttentionDims | None:
 
 def _first(holder: Any, names: Iterable[str]) -> int | None:
     """The first of these attributes that is an int above 0."""
-    for name in names:
-        value = getattr(holder, name, None)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
+    values = (getattr(holder, name, None) for name in names)
+    return next((v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0), None)

@@ -118,8 +118,5 @@ def _detect_top_k(module: nn.Module, name: str, n: int) -> int | None:
 
 
 def _top_k_of(holder: object, names: tuple[str, ...], n: int) -> int | None:
-    for name in names:
-        value = getattr(holder, name, None)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= n:
-            return value
-    return None
+    values = (getattr(holder, name, None) for name in names)
+    return next((v for v in values if isinstance(v, int) and not isinstance(v, bool) and 0 < v <= n), None)

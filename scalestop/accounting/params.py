@@ -106,9 +106,7 @@ def count_params(
             the module; experts without a known top-k.
     """
     refuse_flat_shards(module)
-    params: dict[int, tuple[str, nn.Parameter]] = {}
-    for name, param in module.named_parameters():
-        params[id(param)] = (name, param)
+    params = {id(param): (name, param) for name, param in module.named_parameters()}
     sizes = {i: full_numel(param, name) for i, (name, param) in params.items()}
     if sum(sizes.values()) == 0:
         raise InputError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scalestop.fitting.diagnostics import Leverage, Outlier, SeedNoise
+from scalestop.fitting.diagnostics import Diagnostics
 from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.sweep import find_sweep
 from scalestop.fitting.tables.table import RunTable, describe_bad_rows
@@ -105,28 +105,19 @@ def _identity_findings(table: RunTable) -> dict[str, str]:
 
 
 def fit_findings(
-    table: RunTable,
-    names: Sequence[str],
-    draws: Array,
-    log_ratio: Array,
-    leverage: Sequence[Leverage],
-    outliers: Sequence[Outlier],
-    seed_noise: SeedNoise | None,
-    *,
-    drifts: bool = False,
+    table: RunTable, known: Diagnostics, names: Sequence[str], draws: Array, log_ratio: Array, *, drifts: bool = False
 ) -> tuple[Finding, ...]:
     """Return what the fit gives to think about: constants that are not determined, single runs, trends.
 
     Args:
         table: The runs whose residuals say something of them.
+        known: Leverage, outliers and seed noise.
         names: Constants.
         draws: Refits of constants without priors, shape (M, p).
         log_ratio: log(measured / predicted) of each run.
-        leverage: As `leverage_of` gives it.
-        outliers: As `outliers_of` gives them.
-        seed_noise: As `seed_noise_of` gives it.
         drifts: Whether the method allows for a drift with compute itself, and its intervals carry it.
     """
+    outliers, seed_noise = known.outliers, known.seed_noise
     found = _undetermined(table, names, draws)
     if outliers:
         shown = "; ".join(f"{o.run} ({o.log_ratio:+.1%}, {o.score:.0f} sd)" for o in outliers[:_SHOWN])
@@ -134,7 +125,7 @@ def fit_findings(
         found["outliers"] = f"{len(outliers)} runs lie far off the law, and were kept: {shown}{more}."
     # of R equal runs each moves a constant by about 1/sqrt(R) standard errors, some by three times that
     usual = 4 / np.sqrt(len(table.group_names))
-    heavy = [entry for entry in leverage if entry.standard_errors > max(LEVERAGE_SHARE, usual)]
+    heavy = [entry for entry in known.leverage if entry.standard_errors > max(LEVERAGE_SHARE, usual)]
     if heavy:
         shown = "; ".join(
             f"{e.run} moves {e.constant} by {e.shift:+.3g} ({e.standard_errors:.1f} standard errors)" for e in heavy[:3]

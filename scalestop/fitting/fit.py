@@ -195,18 +195,18 @@ def _diagnose(table: RunTable, raw: MethodFit, method: str, notes: list[Finding]
     leverage = leverage_of(raw.names, runs, raw.estimate, raw.draws, alone) if len(alone) and len(raw.draws) else ()
     # a run where the law is not meant to hold is no outlier, and makes no trend
     part, log_ratio = (table, log_ratio) if raw.judged is None else (table.take(raw.judged), log_ratio[raw.judged])
-    outliers = outliers_of(part, log_ratio) if whole else ()
-    noise = seed_noise_of(part, log_ratio) if whole else None
+    alike = (outliers_of(part, log_ratio), seed_noise_of(part, log_ratio)) if whole else ((), None)
+    known = Diagnostics((), leverage, *alike)
     # where priors hold the constants none of them runs away; the method says itself which stayed at theirs
     free, drifts = (raw.draws, False) if raw.judged is None else (raw.draws[:0], True)
     found = [
         *raw.findings,
         *unit_findings(table),
         *table_findings(table, repeated=method == "repeated"),
-        *(fit_findings(part, raw.names, free, log_ratio, leverage, outliers, noise, drifts=drifts) if whole else ()),
+        *(fit_findings(part, known, raw.names, free, log_ratio, drifts=drifts) if whole else ()),
         *notes,
     ]
     if not len(raw.draws):
         found.append(Finding("point-fit", "note", POINT_FIT))
     found.sort(key=lambda finding: finding.severity != "warning")
-    return Diagnostics(tuple(found), leverage, outliers, noise)
+    return replace(known, findings=tuple(found))

@@ -56,15 +56,12 @@ class Provenance:
     """Tokens per optimizer step, or how they grow with the run."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
-                continue
-            if field.name in _COUNTS:
+        for name, value in self.stated.items():
+            if name in _COUNTS:
                 if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                    raise InputError(f"{field.name}: a positive whole number; got {value!r}")
+                    raise InputError(f"{name}: a positive whole number; got {value!r}")
             elif not isinstance(value, str) or not value:
-                raise InputError(f"{field.name}: a text; got {value!r}")
+                raise InputError(f"{name}: a text; got {value!r}")
 
     @property
     def stated(self) -> dict[str, str | int]:

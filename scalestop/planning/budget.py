@@ -12,6 +12,7 @@ from scalestop.errors import InputError, shown
 from scalestop.units import MAX_EXPONENT, Dimension, Quantity, format_quantity, parse_quantity
 
 _EXAMPLES = ("1e18 FLOPs", "0.5 PF-days", "2B tokens")
+_WRITE = f"Write for example {', '.join(map(repr, _EXAMPLES))}."
 _JOIN = " or "
 
 
@@ -35,7 +36,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if all(getattr(self, f.name) is None for f in fields(self)):
-            raise InputError(f"budget: no limit given. Write for example {', '.join(map(repr, _EXAMPLES))}.")
+            raise InputError(f"budget: no limit given. {_WRITE}")
         for name in ("flops", "tokens"):
             value = getattr(self, name)
             if value is not None:
@@ -72,7 +73,7 @@ class Budget:
             return cls(flops=_count(budget, "budget"))
         raise InputError(
             f"budget: expected a text, a number of FLOPs or a Budget; got {type(budget).__name__} {shown(budget)}. "
-            f"Write for example {', '.join(map(repr, _EXAMPLES))}."
+            f"{_WRITE}"
         )
 
     @classmethod
@@ -82,8 +83,7 @@ class Budget:
             name = _FIELD[limit.dimension]
             if name in values:
                 raise InputError(
-                    f"budget: {shown(given)} gives two limits in {limit.dimension}; give one of each kind. "
-                    f"Write for example {', '.join(map(repr, _EXAMPLES))}."
+                    f"budget: {shown(given)} gives two limits in {limit.dimension}; give one of each kind. {_WRITE}"
                 )
             values[name] = int(limit.value) if name in ("flops", "tokens") else float(limit.value)
         return cls(**values)
@@ -91,19 +91,18 @@ class Budget:
     @staticmethod
     def _limit(text: str) -> Quantity:
         amount = parse_quantity(text, argument="budget", examples=_EXAMPLES)
-        written = ", ".join(map(repr, _EXAMPLES))
         if amount.dimension is Dimension.FLOPS_PER_SECOND:
             raise InputError(
                 f"budget: {text!r} is a rate, compute per second; a budget is an amount. (FLOPS in capitals reads as a "
-                f"rate.) Write for example {written}."
+                f"rate.) {_WRITE}"
             )
         value = amount.value
         if value <= 0:
-            raise InputError(f"budget: {text!r} is not positive. Write for example {written}.")
+            raise InputError(f"budget: {text!r} is not positive. {_WRITE}")
         if amount.dimension in (Dimension.FLOPS, Dimension.TOKENS):
             value = Fraction(round(value))
             if value == 0:
-                raise InputError(f"budget: {text!r} is less than one. Write for example {written}.")
+                raise InputError(f"budget: {text!r} is less than one. {_WRITE}")
         return Quantity(value, amount.dimension)
 
     def limits(self) -> tuple[Quantity, ...]:
@@ -144,7 +143,6 @@ def _count(value: Any, name: str) -> int:
     count = 0 if not is_amount(value) else int(value) if isinstance(value, Integral) else round(value)
     if count <= 0:
         raise InputError(
-            f"{name}: must be a positive, finite count below 1e{MAX_EXPONENT}; got {shown(value)}. "
-            f"Write for example {', '.join(map(repr, _EXAMPLES))}."
+            f"{name}: must be a positive, finite count below 1e{MAX_EXPONENT}; got {shown(value)}. {_WRITE}"
         )
     return count

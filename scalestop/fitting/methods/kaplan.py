@@ -143,5 +143,4 @@ def fit_kaplan(table: RunTable, options: FitOptions) -> MethodFit:
             "from runs stopped early, and is steeper.",
             "The form has no irreducible loss: it falls to zero with N and D, and extrapolates low.",
         ),
-        detail=problem,
     )

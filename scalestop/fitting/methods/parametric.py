@@ -55,7 +55,6 @@ def fit_parametric(table: RunTable, options: FitOptions) -> MethodFit:
         residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),
         findings=findings,
         notes=tuple(notes),
-        detail=problem,
     )
 
 

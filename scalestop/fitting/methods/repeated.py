@@ -128,7 +128,6 @@ def fit_repeated(table: RunTable, options: FitOptions) -> MethodFit:
         residuals=Residuals(table.params, table.tokens, table.loss, predicted, table.run),
         findings=_half_life_findings(table, unique, start, again.draws),
         notes=("Set unique_tokens to your corpus's size: law.with_unique_tokens(...).",),
-        detail=problem,
     )
 
 

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,9 @@ from scalestop.errors import InputError
 from scalestop.fitting.methods.enough import require_floor, require_spread
 from scalestop.fitting.methods.method import FitOptions, MethodFit, Residuals
 from scalestop.fitting.methods.valley_draws import average, draw
-from scalestop.fitting.methods.valley_evidence import BACKWARD, FORWARD, Evidence, weigh
+from scalestop.fitting.methods.valley_evidence import BACKWARD, FORWARD, Valley, weigh
 from scalestop.fitting.methods.valley_findings import valley_findings
-from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, LEAST_NOISE, Fitted, replicates_of
+from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, LEAST_NOISE, replicates_of
 from scalestop.fitting.solve.coupled import NAMES, to_constants
 from scalestop.fitting.solve.horizon import Horizon, horizon
 from scalestop.fitting.solve.newton import Array
@@ -46,24 +45,6 @@ _NEGLIGIBLE = 1e-3  # a run this light cannot move a constant by a hundredth of 
 _JUDGED = 0.25  # weight from which a run's residual says something of the run: 4 % above the envelope
 _REPLICATES = 3  # degrees of freedom from which seed noise is believed
 _SWEEP = 0.02  # runs of one (N, D) that differ by more are a sweep of recipes, not seeds
-
-
-@dataclass(frozen=True)
-class Valley:
-    """What only this method knows of its fit."""
-
-    evidence: Evidence
-    """How each hypothesis forecast within the table."""
-    weight: Array = field(repr=False)
-    """Weight of each run of the table, shape (R,): 1 on the envelope, 0 far up the sides."""
-    broken: NDArray[np.int_] = field(repr=False)
-    """Rows so far below the envelope of all others that they were taken for broken runs."""
-    drift: float
-    """Error of the form, in log loss, per factor of e of compute below the dearest run."""
-    top: Horizon = field(repr=False)
-    """The table seen from its dearest run, without negligible runs."""
-    fitted: Fitted = field(repr=False)
-    """Every hypothesis at every horizon."""
 
 
 def fit_valley(table: RunTable, options: FitOptions) -> MethodFit:
@@ -95,15 +76,7 @@ def fit_valley(table: RunTable, options: FitOptions) -> MethodFit:
         objective=float(valley.weight @ residuals.log_ratio**2),
         num_free=len(NAMES),
         residuals=residuals,
-        findings=valley_findings(
-            table,
-            valley.evidence,
-            valley.fitted,
-            valley.top,
-            valley.broken,
-            valley.weight,
-            given_floor=options.irreducible is not None,
-        ),
+        findings=valley_findings(table, valley, given_floor=options.irreducible is not None),
         notes=() if options.irreducible is None else (f"E was held at {options.irreducible:g}.",),
         detail=valley,
         sure=sure,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp
 
 from scalestop.fitting.methods.valley_hypotheses import HYPOTHESES, NO_FLOOR, Fitted, fit_hypotheses
@@ -61,6 +62,24 @@ class Evidence:
     """Degrees of freedom of the intervals."""
     num_forecasts: int
     """Horizons that could be held against dearer runs."""
+
+
+@dataclass(frozen=True)
+class Valley:
+    """What only this method knows of its fit."""
+
+    evidence: Evidence
+    """How each hypothesis forecast within the table."""
+    weight: Array = field(repr=False)
+    """Weight of each run of the table, shape (R,): 1 on the envelope, 0 far up the sides."""
+    broken: NDArray[np.int_] = field(repr=False)
+    """Rows so far below the envelope of all others that they were taken for broken runs."""
+    drift: float
+    """Error of the form, in log loss, per factor of e of compute below the dearest run."""
+    top: Horizon = field(repr=False)
+    """The table seen from its dearest run, without negligible runs."""
+    fitted: Fitted = field(repr=False)
+    """Every hypothesis at every horizon."""
 
 
 class _Forecast(NamedTuple):

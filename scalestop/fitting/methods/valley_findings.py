@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scalestop.fitting.methods.valley_evidence import MOST_FLOORLESS, Evidence
-from scalestop.fitting.methods.valley_hypotheses import FLOOR, HYPOTHESES, Fitted
+from scalestop.fitting.methods.valley_evidence import MOST_FLOORLESS, Valley
+from scalestop.fitting.methods.valley_hypotheses import FLOOR, HYPOTHESES
 from scalestop.fitting.solve.coupled import optimum_slopes
-from scalestop.fitting.solve.horizon import Horizon
-from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tables.table import RunTable
 from scalestop.laws.findings import Finding, notes_of, warnings_of
 
@@ -28,21 +25,9 @@ _LIGHT = 0.05
 _SHOWN = 5
 
 
-def valley_findings(
-    table: RunTable,
-    evidence: Evidence,
-    fitted: Fitted,
-    top: Horizon,
-    broken: NDArray[np.int_],
-    weight: Array,
-    *,
-    given_floor: bool,
-) -> tuple[Finding, ...]:
-    """Return what the fit itself gives to think about.
-
-    `top` is the first horizon of the hypotheses, `broken` are the rows thrown off the envelope, `weight` is that of
-    each run by its place in the valley, shape (R,), and `given_floor` says that E was given.
-    """
+def valley_findings(table: RunTable, valley: Valley, *, given_floor: bool) -> tuple[Finding, ...]:
+    """Return what the fit itself gives to think about; `given_floor` says that E was given."""
+    evidence, broken = valley.evidence, valley.broken
     found, notes = {}, {}
     if len(broken):
         shown = "; ".join(table.describe_row(int(row)) for row in broken[:_SHOWN])
@@ -51,7 +36,7 @@ def valley_findings(
             f"{len(broken)} runs beat all others of three times their compute, and the frontier was drawn without "
             f"them: {shown}{more}. Is their loss of another data set, or logged amiss?"
         )
-    spread = _optimum_spread(evidence, fitted, top)
+    spread = _optimum_spread(valley)
     if spread > UNDETERMINED:
         found["optimum-undetermined"] = (
             f"The best size at the dearest run's compute is not determined: the runs leave N_opt open within "
@@ -64,7 +49,7 @@ def valley_findings(
             f"{MOST_FLOORLESS:.0%} counts): far above the runs a floor will show, so forecasts lie between the two "
             f"and their intervals hold both. Dearer runs would tell; dropping the cheapest may."
         )
-    elif _moved(evidence, fitted) > _UNMOVED:
+    elif _moved(valley) > _UNMOVED:
         notes["E-from-prior"] = (
             "E is hardly touched by these runs and stays at its prior, .65 of the least loss ± 20 %; forecasts "
             "carry that width. Dearer runs would tell."
@@ -80,7 +65,7 @@ def valley_findings(
             f"The table allows {many} of its dearer runs from its cheaper ones, so the intervals rest on what "
             f"public tables show, not on this one."
         )
-    light = int(np.sum(weight < _LIGHT))
+    light = int(np.sum(valley.weight < _LIGHT))
     if light:
         notes["far-from-valley"] = (
             f"{light} of {len(table)} runs lie far above the best of their compute and hardly count."
@@ -88,16 +73,17 @@ def valley_findings(
     return (*warnings_of(found), *notes_of(notes))
 
 
-def _optimum_spread(evidence: Evidence, fitted: Fitted, top: Horizon) -> float:
+def _optimum_spread(valley: Valley) -> float:
     """Return the standard deviation of log N_opt at the dearest run's compute."""
+    evidence, fitted, top = valley.evidence, valley.fitted, valley.top
     slopes = optimum_slopes(fitted.theta[0], top.top - sum(top.centre))
     variance = np.einsum("ki,kij,kj->k", slopes, fitted.covariance[0], slopes)
     return evidence.inflation * float(np.sqrt(evidence.share @ np.maximum(variance, 0)))
 
 
-def _moved(evidence: Evidence, fitted: Fitted) -> float:
+def _moved(valley: Valley) -> float:
     """Return the standard deviation of log E over that of its prior, averaged over the hypotheses with a floor."""
     keep = [i for i, h in enumerate(HYPOTHESES) if h.prior is FLOOR]
-    ratio = np.sqrt(fitted.covariance[0][keep, 0, 0]) / FLOOR.deviation[0]
-    share = evidence.share[keep]
+    ratio = np.sqrt(valley.fitted.covariance[0][keep, 0, 0]) / FLOOR.deviation[0]
+    share = valley.evidence.share[keep]
     return float(share @ ratio / share.sum()) if share.sum() > 0 else 0.0

@@ -101,10 +101,10 @@ class ColumnReader:
             InputError: If two columns answer to one name and disagree.
         """
         columns = tuple(raw)
-        layout = self._layouts.get(columns)
-        if layout is None:
-            layout = self._layouts[columns] = self._layout(columns)
+        if columns not in self._layouts:
+            self._layouts[columns] = self._layout(columns)
             self.seen.update(dict.fromkeys(map(str, columns)))
+        layout = self._layouts[columns]
         found: dict[str, Any] = {}
         for name in NAMES:
             present = [column for column in layout[name] if not is_absent(raw[column])]
@@ -120,11 +120,8 @@ class ColumnReader:
             if present:
                 found[name] = raw[present[0]]
                 self.found.add(name)
-        found["settings"] = {}
-        for setting in self.settings:
-            if present := [column for column in layout[_setting(setting)] if not is_absent(raw[column])]:
-                found["settings"][setting] = raw[present[0]]
-        return found
+        present_of = {s: [c for c in layout[f"setting {s}"] if not is_absent(raw[c])] for s in self.settings}
+        return found | {"settings": {s: raw[present[0]] for s, present in present_of.items() if present}}
 
     def _layout(self, columns: Sequence[str]) -> dict[str, list[str]]:
         """Return which of these columns may hold what: for each of our names, and for each setting."""
@@ -135,7 +132,7 @@ class ColumnReader:
         def pick(aliases: Iterable[str]) -> list[str]:
             return [column for alias in aliases for column in plain.get(alias, ())]
 
-        layout = {_setting(setting): pick(aliases) for setting, aliases in self.settings.items()}
+        layout = {f"setting {setting}": pick(aliases) for setting, aliases in self.settings.items()}
         for name in NAMES:
             if name in self.given:
                 column = self.given[name]
@@ -164,10 +161,6 @@ class ColumnReader:
     def describe_seen(self) -> str:
         """Return the columns seen, as a sentence."""
         return describe_columns(tuple(self.seen))
-
-
-def _setting(name: str) -> str:
-    return f"setting {name}"
 
 
 def describe_columns(names: Sequence[str]) -> str:

@@ -140,14 +140,11 @@ class RunTable:
     @property
     def copies(self) -> np.ndarray:
         """Whether each row repeats an earlier one exactly: N, D, loss, seed, run and curve alike, shape (R,)."""
-        shared = self.shared_names
-        seen: set[tuple[Any, ...]] = set()
+        shared, seen = self.shared_names, set()
         found = np.zeros(len(self), dtype=bool)
-        named = zip(self._named_runs(), self.seed, self.curve, strict=True)
-        for row, (run, seed, curve) in enumerate(named):
-            name = "" if run in shared else run
-            numbers = (self.params[row], self.tokens[row], self.loss[row], str(self.unique_tokens[row]))
-            key = (*numbers, name, seed, curve)
+        names = ("" if run in shared else run for run in self._named_runs())
+        numbers = (self.params, self.tokens, self.loss, map(str, self.unique_tokens))
+        for row, key in enumerate(zip(*numbers, names, self.seed, self.curve, strict=True)):
             found[row] = key in seen
             seen.add(key)
         return found
@@ -297,8 +294,9 @@ def _truth(value: Any) -> bool | None:
     if is_absent(value) or _is_nan(value):
         return None
     if isinstance(value, str):
-        word = value.strip().lower()
-        return True if word in ("true", "1", "yes") else False if word in ("false", "0", "no") else None
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
+            value.strip().lower()
+        )
     try:
         return bool(value)
     except Exception:  # an array has no truth

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,22 +13,6 @@ from scalestop.fitting.solve.newton import Array
 from scalestop.fitting.tasks.task_fit import FARTHEST, TaskFit
 from scalestop.laws import ScalingLaw
 from scalestop.units import human_count
-
-
-class Bound(Protocol):
-    """One condition of a gate, such as those of `scalestop.run.gate.Gate`."""
-
-    @property
-    def metric(self) -> str:
-        """Name of the metric."""
-
-    @property
-    def comparison(self) -> str:
-        """One of >=, <=, >, <."""
-
-    @property
-    def bound(self) -> float:
-        """What it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +39,12 @@ class GateForecast:
         return "; ".join((text, *self.doubts))
 
 
-def when_open(
-    conditions: Iterable[Bound], known: Mapping[str, TaskFit | ScalingLaw], num_params: float
-) -> GateForecast:
+def when_open(conditions: Iterable[Any], known: Mapping[str, TaskFit | ScalingLaw], num_params: float) -> GateForecast:
     """Return when all conditions of a gate should hold.
 
     Args:
-        conditions: The gate's, such as `Gate.parse({"val_accuracy": ">= 0.4"}).conditions`.
+        conditions: The gate's, each with its `metric`, `comparison` (>=, <=, > or <) and `bound`, such as
+            `scalestop.run.gate.Gate.parse({"val_accuracy": ">= 0.4"}).conditions`.
         known: What foretells each metric, by its name: a task, or for a loss the law of it.
         num_params: N of the model.
 
@@ -90,7 +73,7 @@ def when_open(
     return GateForecast(int(num_params), middle, (low, high), float(np.mean(~np.isfinite(last))), doubts)
 
 
-def _first(foretold: TaskFit | ScalingLaw, bound: Bound, num_params: float) -> Array:
+def _first(foretold: TaskFit | ScalingLaw, bound: Any, num_params: float) -> Array:
     """Return the tokens at which a condition first holds by each draw; infinite where it never does."""
     if isinstance(foretold, TaskFit):
         return foretold.first_tokens(bound.bound, num_params, bound.comparison)

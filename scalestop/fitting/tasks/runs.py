@@ -71,11 +71,8 @@ class TaskRun:
         windows = [slice(stop - WINDOW, stop) for stop in stops]
         weights = np.full(len(stops), 0.5 / len(stops))
         weights[0] += 0.5
-        return (
-            np.array([self.loss[window].mean() for window in windows]),
-            np.array([self.metric[window].mean() for window in windows]),
-            weights,
-        )
+        loss, metric = (np.array([values[window].mean() for window in windows]) for values in (self.loss, self.metric))
+        return loss, metric, weights
 
     def noise(self) -> float | None:
         """Return the standard deviation of the last checkpoints around their trend; None for too few of them."""

@@ -146,10 +146,8 @@ def amount(value: Any, argument: str) -> float:
     return float(value)
 
 
-def irreducible(law: ScalingLaw) -> float | None:
-    """Return the loss that no compute removes by this law, nats per token; 0 for Kaplan's; None without a loss."""
-    if not law.has_loss:
-        return None
+def irreducible(law: ScalingLaw) -> float:
+    """Return the loss that no compute removes by this law, nats per token; 0 for Kaplan's."""
     return float(law.constants.get("E") or 0.0)
 
 

@@ -120,7 +120,7 @@ def what_next(
     else:
         start = spot_of(law, amount(num_params, "num_params"), amount(num_tokens, "num_tokens"))
     assert start.loss is not None
-    reducible = start.loss - (irreducible(law) or 0.0)
+    reducible = start.loss - irreducible(law)
     gains = []
     for factor in factors:
         if not factor > 1:
@@ -185,13 +185,7 @@ def least_for_loss(law: ScalingLaw, loss: float, speed: Speed | None = None) -> 
     loss = amount(loss, "loss")
     flops = flops_for_loss(law, loss)
     if flops is None:
-        return Target(loss, None, None, None, irreducible(law) or 0.0, basis_of(law, None, None, None))
+        return Target(loss, None, None, None, irreducible(law), basis_of(law, None, None, None))
     best = best_spot(law, flops)
-    return Target(
-        loss=loss,
-        best=best,
-        flops_interval=interval_of_flops(law, loss),
-        bill=bill(flops, speed),
-        irreducible=irreducible(law) or 0.0,
-        basis=basis_of(law, best.num_params, best.num_tokens, flops),
-    )
+    basis = basis_of(law, best.num_params, best.num_tokens, flops)
+    return Target(loss, best, interval_of_flops(law, loss), bill(flops, speed), irreducible(law), basis)

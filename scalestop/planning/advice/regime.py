@@ -217,12 +217,8 @@ def compare(law: ScalingLaw, runs: Sequence[tuple[float, float]], speed: Speed |
         draws = np.stack([np.asarray(law.drawn().loss(float(n), float(d))) for n, d in zip(sizes, tokens, strict=True)])
         best = int(np.argmin([run.spot.loss or np.inf for run in found]))
         sure = float(np.mean(np.argmin(draws, axis=0) == best))
-    return Comparison(
-        runs=found,
-        bills=tuple(bill(run.spot.flops, speed) for run in found),
-        sure=sure,
-        basis=basis_of(law, sizes, tokens, 6 * sizes * tokens),
-    )
+    bills = tuple(bill(run.spot.flops, speed) for run in found)
+    return Comparison(found, bills, sure, basis_of(law, sizes, tokens, 6 * sizes * tokens))
 
 
 def parse_run(text: str) -> tuple[float, float]:

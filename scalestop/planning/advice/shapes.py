@@ -211,15 +211,20 @@ def _around(shapes: Iterator[TransformerShape], num_params: float, n_counts: str
 
 @dataclass(frozen=True)
 class ShapeSpread(Answer):
-    """How far the loss moves with a model's shape at equal N."""
+    """How far the loss moves with a model's shape at equal N.
 
-    share: float
+    Kaplan et al. 2020 (arXiv 2001.08361), figure 5: at a fixed number of non-embedding parameters the aspect ratio can
+    vary 40-fold with little effect; 6 layers of width 4,288 come within 3 % of 48 layers of width 1,600. It is a
+    statement about loss at N of 25M to 1.5B, not about tasks, and no interval is published.
+    """
+
+    share: float = 0.03
     """Loss of an extreme shape over that of a usual one, less 1; an upper end as the source states it."""
-    aspects: float
+    aspects: float = 40
     """Range of width per layer, largest over smallest, over which the source looked."""
-    source: str
+    source: str = "Kaplan et al. 2020, arXiv 2001.08361, figure 5"
     """Where it was measured."""
-    basis: str
+    basis: str = "body parameters held fixed, 25M to 1.5B, loss on WebText2; no interval is published, tasks may differ"
     """How far the finding carries."""
 
     def __str__(self) -> str:
@@ -230,15 +235,5 @@ class ShapeSpread(Answer):
 
 
 def shape_spread() -> ShapeSpread:
-    """Return the published spread of the loss over shapes at equal N.
-
-    Kaplan et al. 2020 (arXiv 2001.08361), figure 5: at a fixed number of non-embedding parameters the aspect ratio can
-    vary 40-fold with little effect; 6 layers of width 4,288 come within 3 % of 48 layers of width 1,600. It is a
-    statement about loss at N of 25M to 1.5B, not about tasks, and no interval is published.
-    """
-    return ShapeSpread(
-        share=0.03,
-        aspects=40,
-        source="Kaplan et al. 2020, arXiv 2001.08361, figure 5",
-        basis="body parameters held fixed, 25M to 1.5B, loss on WebText2; no interval is published, tasks may differ",
-    )
+    """Return the published spread of the loss over shapes at equal N."""
+    return ShapeSpread()
