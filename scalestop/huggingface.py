@@ -95,6 +95,7 @@ class ComputeOptimalStopping(LoopAdapter, TrainerCallback, ExportableState):
             self._values.update,
             conflicts=conflicts,
             step_count=lambda: int(state.global_step),
+            passes=lambda: float(state.epoch or 0),
             seed=args.seed,
         )
         saved = self._saved_in(state)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from scalestop.commands._console import new_console
 from scalestop.commands._parser import new_parser, parse
 from scalestop.errors import InputError
 from scalestop.files import as_path
@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> int:
     if not options.every > 0:
         raise InputError(f"every: a positive number of seconds; got {options.every!r}")
     look = _look_at(as_path(options.folder, "folder"))
-    console = Console()
+    console = new_console()
     if options.once:
         console.print(look()[0])
         return 0

@@ -33,7 +33,8 @@ def test_what_the_run_forecasts_of_itself_is_shown(capsys, tmp_path):
     assert "loss_forecast 1.234" in watch(capsys, tmp_path) or "loss_forecast 1.235" in watch(capsys, tmp_path)
 
 
-def test_the_newest_run_of_a_folder_is_shown_and_says_how_it_ended(capsys, tmp_path):
+def test_the_newest_run_of_a_folder_is_shown_and_says_how_it_ended(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     for name in ("old", "new"):
         write_run(tmp_path / name, record())
     for file in (tmp_path / "old").iterdir():

@@ -82,7 +82,7 @@ def test_no_device_to_host_reads_on_ordinary_steps(tmp_path, monkeypatch, module
     def read(self):
         """What a transfer would bring; reading a `meta` tensor in earnest is an error."""
         read_at.append(callback.watch.meter.optimizer_steps)
-        for pending in (self._non_padding_pending, self._in_loss_pending):
+        for pending in self._pending:
             assert all(tensor.device.type == "meta" and tensor.ndim == 0 for tensor in pending)
             assert len(pending) <= self.FOLD_EVERY
         return TokenCount(self.processed, self.processed, self.processed, self.samples)

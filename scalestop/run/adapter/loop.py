@@ -50,6 +50,8 @@ class Loop:
     """Which of the loop's own settings stand in the plan's way."""
     step_count: Callable[[], int] = field(default=lambda: 0)
     """The loop's own count of steps, for optimizers that cannot be watched."""
+    passes: Callable[[], float] = field(default=lambda: 0.0)
+    """How often the training data have been passed by now; 0 if nobody knows."""
     origin: Provenance | None = None
     """Text and recipe, as far as they are known."""
     seed: int | None = None
@@ -72,6 +74,11 @@ class LoopHost:
         """The run's learning-rate schedules."""
         self.log_every, self.keeps_time = loop.log_every, self.schedules.follow_the_budget
         self.broadcast, self.sum_over_ranks = ranks.broadcast, ranks
+
+    @property
+    def passes(self) -> float:
+        """How often the training data have been passed by now."""
+        return self._loop.passes()
 
     def metrics(self) -> Mapping[str, Any]:
         """Return the latest value of every metric."""
@@ -145,7 +152,7 @@ class LoopAdapter(RunAdapter):
         cost = self._sizing.price(model, self._settled.convention)
         run = self._state = self._new_state(ranks.broadcast(uuid.uuid4().hex), cost, ranks, ranks.world_size)
         counter = TokenCounter(self._count_tokens, encoder_decoder=is_encoder_decoder(model))
-        self._feed = BatchFeed(run.watch, run.steps, counter, True, run.history.losses)
+        self._feed = BatchFeed(run.watch, run.steps, counter, True, run.history.losses, run.history.prints)
         if state is not None:
             self._resume.restore(state)
         for line in [*self._resume.take_up(run), *self._resume.settle(run, found, loop.batches_per_step)]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,10 @@ class RunTracker(LoopAdapter):
             log_every,
             log,
             save if self._save_checkpoint is not False else None,
+            passes=lambda: self._passes,
             seed=seed,
         )
+        self._passes = 0.0
         self._begin(unwrapped(model), loop, state, None)
         try:
             yield self
@@ -101,9 +103,11 @@ class RunTracker(LoopAdapter):
         Each is counted when it is handed out, and added once the loop comes back for the next one.
         """
         assert self._host is not None, "within `track` only"
+        share = 1 / len(loader) if isinstance(loader, Sized) and len(loader) else 0.0
         for batch in loader:
             if self._ends:
                 return
+            self._passes += share
             self._take(batch)
             yield batch
             loss, self._loss = self._loss, None

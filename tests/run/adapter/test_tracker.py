@@ -93,6 +93,7 @@ def test_what_is_logged_saved_and_validated(tmp_path):
     assert tracker.stop_reason is StopReason.COMPUTE_OPTIMAL
 
 
+@pytest.mark.filterwarnings("ignore:.*the loader repeats itself")  # it begins anew
 def test_a_saved_run_goes_on_to_the_exact_step(tmp_path):
     whole = RunTracker(1.05 * C_OPT, LAW, verbose=False)
     go(whole, loader())
