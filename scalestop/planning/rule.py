@@ -34,6 +34,8 @@ class StopReason(StrEnum):
     """The run's own curve says that it will end above what the law expects of its N and D."""
     DIVERGED = "DIVERGED"
     """The loss is no number, or has jumped and does not come back."""
+    CAMPAIGN_SPENT = "CAMPAIGN_SPENT"
+    """The budget that the run shares with others is spent."""
     MARGINAL_RETURN = "MARGINAL_RETURN"
     """The next unit of compute is better spent on a larger model from the start."""
 

@@ -13,6 +13,7 @@ from scalestop.planning.plan import make_plan
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopRule
 from scalestop.planning.speed import Speed
+from scalestop.run.campaign import Campaign
 from scalestop.run.gate import Gate
 
 OnTrouble = Literal["warn", "stop", "ignore"]
@@ -63,6 +64,8 @@ class Aims:
     """Peak, MFU and price as the user gave them."""
     tokens_per_step: int | None = None
     """Tokens per optimizer step as the user gave them."""
+    campaign: Campaign | None = None
+    """The budget that the run shares with others."""
     origin: Provenance | None = None
     """Text and recipe of the run, as far as they are known: the plan says where the law's runs had others."""
     reactions: Reactions = field(default_factory=Reactions)

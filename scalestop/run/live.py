@@ -18,6 +18,7 @@ from scalestop.run.metrics import delivered, run_metrics
 from scalestop.run.outlook import scored
 from scalestop.run.records import describe_end
 from scalestop.run.reporter import Reporter
+from scalestop.run.share import Share
 from scalestop.run.state import RunState
 from scalestop.run.stopping import StopDecision
 
@@ -43,6 +44,8 @@ class LiveRun:
         self._watch, self._planner = state.watch, state.planner
         self.follower = Follower(state, host, reporter, names)
         """Keeps the curve, and looks ahead."""
+        aims, price = state.planner.aims, state.planner.aims.speed.usd_per_device_hour
+        self._share = Share(aims.campaign, state.run, price, host, reporter) if aims.campaign is not None else None
         self._planner.checked = False
         self._gate = state.planner.aims.gate
         self._steps_before = self._watch.meter.optimizer_steps
@@ -138,6 +141,11 @@ class LiveRun:
         if price != self.plan.flops_per_token:
             self.plan = self._planner.reprice(self.plan, price)
             decision = self._watch.look(self.plan, self._waiting_for())
+        if self._share is not None and not decision.stop:
+            ended = self._share.charge(self._watch.job_usage)
+            if ended is not None:
+                self._watch.end(ended)
+                decision = self._watch.look(self.plan, self._waiting_for())
         self._state.steps.see_rate(self._host.learning_rate())
         if not decision.stop:
             self._correct_plan()
@@ -254,6 +262,9 @@ class LiveRun:
 
     def close(self) -> None:
         """Say how the run ended, and keep its record."""
+        if self._share is not None:
+            self._share.charge(self._watch.job_usage)
+            self._share.close()
         loss, usage, decision = self.follower.final_loss(), self._watch.usage, self._watch.decision
         law, late = self._planner.aims.settled_law, self._watch.late_by
         also = scored(self._state.history, loss.loss, self.share)

@@ -31,15 +31,16 @@ class Reporter:
         """Where the record was written."""
         self._verbose, self._write_record = verbose, write_record
         self._folder: Path | None = None
-        self._speaks = True
+        self.speaks = True
+        """Whether this process is the one that speaks and writes."""
 
     def take_place(self, folder: Path | None, is_rank_zero: bool) -> None:
         """Take up a run's folder, None if it keeps nothing, and whether this process is the one that speaks."""
-        self._folder, self._speaks = folder, is_rank_zero
+        self._folder, self.speaks = folder, is_rank_zero
 
     def say(self, text: str) -> None:
         """Print; further lines are indented. What cannot be printed, on a closed pipe or a full disk, is lost."""
-        if self._verbose and self._speaks:
+        if self._verbose and self.speaks:
             label = f"scalestop[{self.name}]" if self.name else "scalestop"
             with suppress(Exception):
                 _write(f"{label}: {text}".replace("\n", "\n  ") + "\n")
@@ -50,7 +51,7 @@ class Reporter:
         Raises:
             ScalestopWarning: If the user's own filter turns warnings into errors.
         """
-        if self._speaks:
+        if self.speaks:
             try:
                 warnings.warn(f"scalestop: {text}", ScalestopWarning, stacklevel=3)
             except ScalestopWarning:
@@ -60,7 +61,7 @@ class Reporter:
 
     def record(self, record: RunRecord) -> None:
         """Write the run's record into its folder."""
-        if not (self._write_record and self._speaks) or self._folder is None:
+        if not (self._write_record and self.speaks) or self._folder is None:
             return
         try:
             self.record_path = keep_record(record, self._folder, self.name)

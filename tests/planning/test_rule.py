@@ -43,7 +43,7 @@ def test_choices(name, choices):
 
 def test_reasons_are_their_names():
     assert all(reason.value == reason.name for reason in StopReason)
-    assert len(StopReason) == 11
+    assert len(StopReason) == 12
 
 
 def test_only_the_optimum_is_no_hard_limit():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from scalestop.accounting.fingerprints import RowPrints
@@ -24,6 +25,7 @@ from scalestop.planning.speed import Speed, parse_flops_per_second
 from scalestop.run.adapter.resume import STATE_KEY, Resume
 from scalestop.run.adapter.told import Told
 from scalestop.run.aims import Aims, OnTrouble, Reactions, StopWhen
+from scalestop.run.campaign import Campaign
 from scalestop.run.earlier import Earlier, OnMissing
 from scalestop.run.feed import BatchFeed
 from scalestop.run.final_loss import LossNames
@@ -72,6 +74,8 @@ class RunAdapter(Told):
         on_forecast: When the run's own curve foretells an end above what its law expects, by whole intervals, or leaves
             the band of the law's own runs: `warn`, `stop` (for the forecast alone), or `ignore`.
         on_nonfinite: When losses are not finite, or jump and do not come back: `warn`, `stop`, or `ignore`.
+        campaign: A `Campaign` or its file: a budget shared with other runs, charged as this one goes; it ends when
+            that is spent.
         stop_when: `marginal` ends the run where its next unit of compute is better spent on a larger model.
         show_forecast: Show the forecast of the final loss in the progress bar.
         name: Tells several of these callbacks in one Trainer apart.
@@ -121,6 +125,7 @@ class RunAdapter(Told):
         on_forecast: OnTrouble = "warn",
         on_nonfinite: OnTrouble = "warn",
         stop_when: StopWhen | None = None,
+        campaign: Campaign | str | Path | None = None,
         show_forecast: bool = False,
         name: str | None = None,
         save_checkpoint: bool | None = None,
@@ -146,6 +151,7 @@ class RunAdapter(Told):
             speed=Speed(parse_flops_per_second(peak_flops_per_second), mfu, usd_per_device_hour=usd_per_device_hour),
             tokens_per_step=tokens_per_step,
             reactions=Reactions(on_forecast, on_nonfinite, stop_when),
+            campaign=Campaign(campaign) if isinstance(campaign, str | Path) else campaign,
         )
         self._penalty = None if records is None else undecayed_penalty(read_records(records))
         self.budget, self.rule = self._aims.budget, self._aims.rule
