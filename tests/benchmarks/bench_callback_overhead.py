@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import toys
 
 WARMUP = 300
-"""Steps before any counts: of the first 256 batches scalestop keeps a fingerprint each, some 5 us, then of every 16th."""
+"""Steps before any counts: of the first 256 batches each leaves a fingerprint, some 5 us, then every 16th."""
 
 
 class Stopwatch(toys.Toy):
