@@ -11,7 +11,7 @@ from torch import Tensor
 from scalestop.accounting.batches import INPUT_KEYS
 from scalestop.accounting.readers import INTEGERS
 
-_FIRST, _EVERY, _MOST = 256, 16, 4_096
+_FIRST, _EVERY, _FOLD_EVERY, _MOST_FOLDS = 256, 16, 64, 64
 _LEAST = 8
 """Tokens below which a row says too little: few of so short a length differ."""
 
@@ -23,23 +23,31 @@ class RowPrints:
     waits for a device.
     """
 
-    __slots__ = ("_batches", "_pending", "_weights")
+    __slots__ = ("_batches", "_prints", "_rows", "_weights")
 
     def __init__(self) -> None:
         self._batches = 0
-        self._pending: list[Tensor] = []
+        self._rows: list[Tensor] = []
+        self._prints: list[Tensor] = []
         self._weights: dict[torch.device, Tensor] = {}
 
     def see(self, batch: Any) -> None:
         """Take the next batch; one of unknown structure, or of no token ids, is left alone."""
         self._batches += 1
-        if (self._batches > _FIRST and self._batches % _EVERY) or len(self._pending) >= _MOST:
+        if (self._batches > _FIRST and self._batches % _EVERY) or len(self._prints) >= _MOST_FOLDS:
             return
         ids = ids_of(batch)
-        if ids is None:
-            return
-        row = ids.detach()[0].flatten().long()  # products of int64 wrap, and sums do: alike on every device
-        self._pending.append((row * self._weights_for(row)).sum())
+        if ids is not None:
+            self._rows.append(ids.detach()[0].clone())  # a view would keep the whole batch
+            if len(self._rows) >= _FOLD_EVERY:
+                self._fold()
+
+    def _fold(self) -> None:
+        """Turn rows into numbers, all of one length in a few kernels; products and sums of int64 wrap everywhere."""
+        rows, self._rows = self._rows, []
+        for first in dict.fromkeys((row.device, row.shape) for row in rows):
+            alike = torch.stack([row for row in rows if (row.device, row.shape) == first]).flatten(1).long()
+            self._prints.append((alike * self._weights_for(alike[0])).sum(1))
 
     def _weights_for(self, row: Tensor) -> Tensor:
         known = self._weights.get(row.device)
@@ -52,14 +60,13 @@ class RowPrints:
 
     def read(self) -> list[int]:
         """Return the fingerprints since the last time, non-negative with mixed bits; waits for the device."""
-        pending, self._pending = self._pending, []
-        if len({print_.device for print_ in pending}) == 1:
-            return [_mixed(value) for value in torch.stack(pending).tolist()]
-        return [_mixed(int(print_)) for print_ in pending]
+        self._fold()
+        found, self._prints = self._prints, []
+        return [_mixed(value) for some in found for value in some.tolist()]
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
         """Leave behind what lives on a device."""
-        return None, {"_batches": self._batches, "_pending": [], "_weights": {}}
+        return None, {"_batches": self._batches, "_rows": [], "_prints": [], "_weights": {}}
 
 
 def ids_of(batch: Any) -> Tensor | None:
@@ -70,8 +77,8 @@ def ids_of(batch: Any) -> Tensor | None:
         batch = next((part for part in batch if isinstance(part, Tensor)), None)
     if type(batch) is not Tensor or batch.layout is not torch.strided or batch.is_nested:
         return None
-    plain = batch.ndim >= 2 and batch.dtype in INTEGERS and batch.shape[0] and batch[0].numel() >= _LEAST
-    return batch if plain else None
+    shape = batch.shape
+    return batch if len(shape) >= 2 and batch.dtype in INTEGERS and shape[0] and shape[1] >= _LEAST else None
 
 
 def _mixed(value: int) -> int:

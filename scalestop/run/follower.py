@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from scalestop.laws.curves.rate_path import RatePath
@@ -65,6 +66,12 @@ class Follower:
             if self._state.watch.meter.world_size > 1:  # each rank has planned with its own first batch
                 steps = self._host.broadcast(steps)
             curve.stride = Curve.for_steps(steps).stride
+        if self._reactions.on_forecast != "ignore":
+            with suppress(Exception):  # a schedule is somebody else's code
+                planned = self._path(plan)
+                note = self._outlook.schedule_note(planned) if planned and self._outlook else None
+                if note is not None:
+                    self._reporter.say(note)
 
     # ---- after an optimizer step
 

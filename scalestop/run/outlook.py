@@ -141,6 +141,11 @@ class Outlook:
                 sight = replace(sight, course=history.course.see(forecast, *span))
         return sight
 
+    def schedule_note(self, planned: RatePath) -> str | None:
+        """Say where the rate is planned otherwise than that of the law's own runs; None if nowhere, or unknown."""
+        band = self._family.band if self._family is not None else None
+        return None if band is None else band.schedule_note(self._num_params, planned)
+
     def check_band(self, curve: Curve, planned: RatePath) -> BandCheck | None:
         """Hold the curve so far against those of the law's own runs; None where they are not known."""
         if self._family is None or self._family.band is None or not curve.points:

@@ -32,7 +32,8 @@ from torch.utils.data import DataLoader
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import toys
 
-WARMUP = 50
+WARMUP = 300
+"""Steps before any counts: of the first 256 batches each leaves a fingerprint, some 5 us, then every 16th."""
 
 
 class Stopwatch(toys.Toy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from curve_toys import band_pilot, constant
@@ -34,5 +35,10 @@ def test_band_compares_only_the_schedule_that_its_pilots_had():
     run = band_pilot(50, 4e6, 8_000)
     other = RatePath.of_shape(constant, 8e6, 8_000)
     assert band.check(4e6, other, run.tokens, run.loss, run.error).windows < 26
+    note = band.schedule_note(4e6, other)
+    assert re.search(
+        r"otherwise than that of the law's own runs, from \d+\.0% of the run on: there 100% of its peak", note
+    )
+    assert band.schedule_note(4e6, run.path) is None and band.schedule_note(64e9, other) is None
     with pytest.raises(InputError, match="at least 4"):
         fit_band([run])

@@ -108,16 +108,15 @@ class CurveBand:
         stop = float(path.tokens[-1])
         into = self._row(num_params, stop, stop / max(float(path.steps[-1]), 1.0))
         mean, noise, complete = windows(tokens / stop, loss, error)
-        planned = rates_in_windows(path)
-        apart = np.abs(planned - self.rate) > 0.1
-        known = complete & np.isfinite(mean) & np.isfinite(self.coefficients[:, 0]) & ~apart
-        if apart.any():  # after another schedule the curve is another one, also where the rates agree again
-            known[int(np.argmax(apart)) :] = False
+        known = complete & np.isfinite(mean) & np.isfinite(self.coefficients[:, 0])
+        apart = self._apart(path)
+        if apart is not None:  # after another schedule the curve is another one, also where the rates agree again
+            known[apart:] = False
         count = int(known.sum())
         if not count:
             return BandCheck(False, None, 0.0, 0.0, 0, "no window of the run is comparable with its pilots yet")
         leverage = float(into @ self.covariance @ into)
-        if leverage > _FAR * len(into) / self.num_pilots:
+        if not self._reaches(leverage):
             return BandCheck(False, None, 0.0, 0.0, 0, "the run's size, length or batch lies outside its pilots'")
         # planned over all windows, so that the edge does not move while a run is under way
         everywhere = np.isfinite(self.coefficients[:, 0])
@@ -141,6 +140,31 @@ class CurveBand:
         if share is not None:
             message = f"left the band of its pilots' curves at {share:.1%} of the run: " + message
         return BandCheck(bool(out.any()), share, score, excess, count, message)
+
+    def _apart(self, path: RatePath) -> int | None:
+        """The first window in which a run's planned rate is not its pilots'; None if there is none."""
+        apart = np.abs(rates_in_windows(path) - self.rate) > 0.1
+        return int(np.argmax(apart)) if apart.any() else None
+
+    def _reaches(self, leverage: float) -> bool:
+        return leverage <= _FAR * 4 / self.num_pilots
+
+    def schedule_note(self, num_params: float, path: RatePath) -> str | None:
+        """Say from where on a run that the pilots surround has another rate than they had; None if it has not.
+
+        Args:
+            num_params: N.
+            path: The rate as planned to the planned stop.
+        """
+        apart, stop = self._apart(path), float(path.tokens[-1])
+        into = self._row(num_params, stop, stop / max(float(path.steps[-1]), 1.0))
+        if apart is None or not self._reaches(float(into @ self.covariance @ into)):
+            return None
+        here, theirs = float(rates_in_windows(path)[apart]), float(self.rate[apart])
+        return (
+            f"the rate is planned otherwise than that of the law's own runs, from {EDGES[apart]:.1%} of the run on: "
+            f"there {here:.0%} of its peak, theirs {theirs:.0%}; the curve is not held against theirs after that"
+        )
 
     def expected(self, num_params: float, num_tokens: float, step_tokens: float) -> Array:
         """Return the loss in each window of a run of this size, length and batch, nats per token."""
