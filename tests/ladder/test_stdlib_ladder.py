@@ -1,5 +1,6 @@
 """The evidence behind the built-in law `stdlib-bytes`: what its notes and README claim, from the committed runs."""
 
+import csv
 import importlib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scalestop.ladder.origin import provenance
 from scalestop.ladder.plan import plan_ladder
 from scalestop.ladder.settings import LadderSettings
 from scalestop.ladder.store import Ladder
+from scalestop.laws.intervals import interval_of_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LAW = get_law("stdlib-bytes")
@@ -93,3 +95,15 @@ def test_the_law_holds_as_data_what_its_ladder_would_say_of_itself(tmp_path):
     assert set(text) | set(kept) == set(shipped)
     assert text["tokenizer"] == shipped["tokenizer"] and text["vocab_size"] == shipped["vocab_size"]
     assert TinyGPT().provenance.items() <= kept.items()
+
+
+def test_nine_in_ten_runs_of_train_end_where_the_law_said():
+    """The command that a newcomer runs first, over four factors of ten in compute, three seeds each."""
+    with (EXAMPLES / "stdlib_train_runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert len(runs) == 21 and {run["stop_reason"] for run in runs} == {"COMPUTE_OPTIMAL"}
+    for budget in {run["budget"] for run in runs}:
+        assert sorted(run["seed"] for run in runs if run["budget"] == budget) == ["0", "1", "2"]
+    spans = [interval_of_run(LAW, int(run["num_params"]), int(run["num_tokens"])) for run in runs]
+    inside = [low <= float(run["loss"]) <= high for run, (low, high) in zip(runs, spans, strict=True)]
+    assert sum(inside) >= 0.9 * len(runs)
