@@ -50,8 +50,6 @@ def test_repeated_text_is_as_short_as_it_says_and_comes_from_all_over(studies):
 
 @pytest.mark.parametrize("study", ["balance", "repeats", "shape", "converged", "advice"])
 def test_the_note_holds_the_table_of_what_was_measured(studies, study):
-    if not (FOLDER / f"{study}.csv").exists():
-        pytest.skip("not trained yet")
     assert studies.table(study) in (FOLDER / "README.md").read_text()
     assert (FOLDER / f"{study}.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -63,3 +61,13 @@ def test_balance_beats_both_extremes_by_more_than_seeds_differ(studies):
     assert all(len(values) == 3 for values in losses.values())
     gap = statistics.mean(losses["oversized"]) - statistics.mean(losses["balanced"])
     assert gap > 5 * statistics.stdev(losses["balanced"])
+
+
+def test_the_plan_needs_a_fraction_of_the_compute_of_training_until_nothing_improves(studies):
+    rows = {arm: runs[0] for arm, runs in studies.arms_of("converged").items()}
+    waited, planned = rows["until it stops"], rows["planned for its loss"]
+    assert float(planned["loss"]) <= float(waited["loss"])
+    assert float(waited["flops"]) / float(planned["flops"]) == pytest.approx(23, abs=0.5)
+    same = rows["planned for its compute"]
+    assert float(same["flops"]) == pytest.approx(float(waited["flops"]), rel=0.01)
+    assert float(waited["loss"]) - float(same["loss"]) == pytest.approx(0.61, abs=0.005)

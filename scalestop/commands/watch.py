@@ -100,9 +100,10 @@ def show_run(folder: Path) -> tuple[Table, bool]:
         losses.append(f"{predicted:.4f} if it ended here, by its law")
     if losses:
         table.add_row("loss", ", ".join(losses))
-    ahead = [f"{name.rpartition('/')[2]} {log.last(name):.4g}" for name in log.series if "forecast" in name]
-    if ahead:
-        table.add_row("forecast", ", ".join(ahead))
+    if (ahead := log.own("loss_forecast")) is not None:
+        low, high = log.own("loss_forecast_low"), log.own("loss_forecast_high")
+        span = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
+        table.add_row("forecast", f"{ahead:.4f}{span} at its end, by the run so far")
     if record is not None:
         end = f"{record.stop_reason}: {record.message}" if record.message else record.stop_reason
         table.add_row("ended", end if record.loss is None else f"{end}; loss {record.loss:.4f}")

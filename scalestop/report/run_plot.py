@@ -69,6 +69,11 @@ def plot_curves(
                     label=(run.record.loss_name or "loss") if alone else run.name)  # fmt: skip
             tokens.append(x[-1])
             losses += [float(v) for v in y[x > 0.1 * x[-1]]]
+        ends = [run.log.against_tokens(f"scalestop/loss_forecast_{end}") for end in ("low", "high")]
+        if alone and ends[0] and len(ends[0]) == len(ends[1]):
+            (x, low), (_, high) = (np.array(end).T for end in ends)
+            ax.fill_between(x, low, high, color=colours.green, alpha=0.2, linewidth=0,
+                            label="the end as the run foresaw it, 90 %")  # fmt: skip
         forecast, at = run.record.plan.get("loss_at_stop"), run.record.plan.get("stop_tokens")
         if forecast is not None and at:
             low, high = run.record.plan.get("loss_interval") or (forecast, forecast)

@@ -29,8 +29,9 @@ def test_a_live_run_shows_budget_rate_time_left_and_loss(capsys, tmp_path):
 
 
 def test_what_the_run_forecasts_of_itself_is_shown(capsys, tmp_path):
-    (tmp_path / "metrics.csv").write_text("scalestop/loss_forecast,scalestop/tokens,step\n1.2345,100,0\n")
-    assert "loss_forecast 1.234" in watch(capsys, tmp_path) or "loss_forecast 1.235" in watch(capsys, tmp_path)
+    names = "scalestop/loss_forecast,scalestop/loss_forecast_high,scalestop/loss_forecast_low,scalestop/tokens,step"
+    (tmp_path / "metrics.csv").write_text(f"{names}\n1.25,1.375,1.125,100,0\n")
+    assert "forecast  1.2500 (1.1250 to 1.3750) at its end, by the run so far" in watch(capsys, tmp_path)
 
 
 def test_the_newest_run_of_a_folder_is_shown_and_says_how_it_ended(capsys, tmp_path, monkeypatch):

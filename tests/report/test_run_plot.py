@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from report_toys import LAW, record, write_run
 
-from scalestop.report.run_log import read_log
+from scalestop.report.run_log import RunLog, read_log
 from scalestop.report.run_plot import ReportedRun, plot_curves, plot_spending, spending_of
 
 
@@ -43,3 +43,13 @@ def test_bars_stand_end_to_end():
     bars = sorted((bar.get_x(), bar.get_width()) for bar in ax.patches)
     ends = np.cumsum([width for _, width in bars])
     np.testing.assert_allclose([x for x, _ in bars], [0, *ends[:-1]], atol=1e-12)
+
+
+def test_what_the_run_foresaw_of_its_end_is_a_band():
+    found = record()
+    series = {"scalestop/tokens": ((9, 1e5), (19, 2e5))}
+    series |= {f"scalestop/loss_forecast_{end}": ((9, at), (19, at)) for end, at in (("low", 1.4), ("high", 1.6))}
+    ax = plot_curves([ReportedRun("mine", found, RunLog(series))])
+    (band,) = [c for c in ax.collections if str(c.get_label()).startswith("the end as the run foresaw it")]
+    corners = band.get_paths()[0].vertices
+    assert set(corners[:, 0]) == {1e5, 2e5} and set(corners[:, 1]) == {1.4, 1.6}
