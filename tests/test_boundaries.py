@@ -90,6 +90,7 @@ LATE = {
     ("fitting.tables.logs", "tensorboard"),
     ("commands.train", "yaml"),
     ("ladder.launch", "submitit"),
+    ("ladder.ray_engine", "ray"),
 }
 
 

@@ -23,7 +23,7 @@ from scalestop.ladder.show import plan_summary, plan_table
 from scalestop.ladder.store import Ladder
 
 _LEAST_COLUMNS = 110
-_NOT_SETTINGS = ("config", "dry_run", "launcher", "workers", "threads", "slurm", "wait")
+_NOT_SETTINGS = ("config", "dry_run", "launcher", "workers", "threads", "slurm", "ray", "wait")
 
 
 def run(words: Sequence[str]) -> int:
@@ -48,7 +48,8 @@ def run(words: Sequence[str]) -> int:
     if options.dry_run:
         return 0
     ladder = Ladder.open(plan)
-    missing = launch(ladder, options.launcher, options.workers, console, options.slurm, options.wait)
+    parameters = options.ray if options.launcher == "ray" else options.slurm
+    missing = launch(ladder, options.launcher, options.workers, console, parameters, options.wait)
     if missing and (options.launcher == "print" or (options.launcher == "slurm" and not options.wait)):
         console.print(f"when they are done: scalestop ladder fit {ladder.folder}", highlight=False, markup=False)
         return 0
@@ -102,6 +103,7 @@ def _parser() -> ArgumentParser:
     add("--workers", type=int, default=1, help="processes, or array tasks, that train at once")
     add("--threads", type=int, default=None, help="CPU threads of the only worker; several share the cores")
     add("--slurm", type=dict, default={}, help="parameters for submitit, such as --slurm.slurm_partition gpu")
+    add("--ray", type=dict, default={}, help="options of Ray's tasks, such as --ray.num_gpus 1; and its address")
     add("--wait", type=bool, default=True, help="whether to wait for the array and fit at its end")
     return parser
 

@@ -1,4 +1,4 @@
-"""Where a ladder's workers run: here, on a cluster through submitit, or where somebody else runs printed commands."""
+"""Where a ladder's workers run: here, on a cluster through submitit or Ray, or wherever printed commands are run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scalestop.ladder.show import progress_shown
 from scalestop.ladder.store import Ladder
 from scalestop.ladder.work import DISK_TROUBLE, cannot_write, main, work
 
-Launcher = Literal["local", "slurm", "print"]
+Launcher = Literal["local", "slurm", "ray", "print"]
 _POLL_SECONDS = 1.0
 
 
@@ -47,10 +47,18 @@ class Engine(Protocol):
         """End the workers that this process would leave behind; their rungs keep what they have saved."""
 
 
-def engine(launcher: Launcher, workers: int, slurm: Mapping[str, Any] | None = None) -> Engine:
-    """Return an engine by its launcher's name; see `launch`."""
+def engine(launcher: Launcher, workers: int, parameters: Mapping[str, Any] | None = None) -> Engine:
+    """Return an engine by its launcher's name; see `launch`.
+
+    Raises:
+        InputError: If what it needs is not installed.
+    """
     if launcher == "slurm":
-        return Slurm(slurm or {})
+        return Slurm(parameters or {})
+    if launcher == "ray":
+        from scalestop.ladder.ray_engine import Ray  # for whoever asks for it
+
+        return Ray(parameters or {})
     return InProcess() if workers == 1 else Processes()
 
 
@@ -59,17 +67,17 @@ def launch(
     launcher: Launcher,
     workers: int,
     console: Console,
-    slurm: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     wait: bool = True,
 ) -> list[str]:
     """Train a ladder's rungs, and wait for those that other processes are training.
 
     Args:
         ladder: The ladder.
-        launcher: `local`, `slurm`, or `print` for one command a rung on standard output, for somebody else to run.
+        launcher: `local`, `slurm`, `ray`, or `print` for one command a rung on standard output.
         workers: Processes, or array tasks.
         console: Where to show progress.
-        slurm: Parameters for submitit, such as `{"slurm_partition": "gpu", "timeout_min": 60}`.
+        parameters: For submitit, such as `{"slurm_partition": "gpu", "timeout_min": 60}`, or for Ray's tasks.
         wait: Whether to wait for an array's end.
 
     Returns:
@@ -83,7 +91,7 @@ def launch(
     if launcher == "print":
         print(*(f"{command}\n" for command in commands(ladder)), sep="", end="", flush=True)
     else:
-        run_on(engine(launcher, workers, slurm), ladder, workers, console, wait or launcher == "local")
+        run_on(engine(launcher, workers, parameters), ladder, workers, console, wait or launcher != "slurm")
     return [rung.name for rung in ladder.rungs if not ladder.is_done(rung)]
 
 
