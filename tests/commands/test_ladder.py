@@ -186,7 +186,7 @@ def test_a_full_disk_is_one_line_and_the_ladder_goes_on_where_it_was(tmp_path, w
     done = subprocess.run(words, **options, preexec_fn=small_disk, timeout=300, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("scalestop: ")]
-    assert line.startswith("scalestop: error: out: out cannot be written: ") and "goes on where it was" in line
+    assert line.startswith("scalestop: error: --out: out cannot be written: ") and "goes on where it was" in line
     assert not [file for file in (tmp_path / "out").rglob("*") if file.suffix in (".part", ".tmp")]
     done = subprocess.run(words, **options, timeout=300, check=False)
     assert all(Ladder.load(tmp_path / "out").is_done(rung) for rung in Ladder.load(tmp_path / "out").rungs)

@@ -155,7 +155,7 @@ def test_damaged_options_are_one_line(run, content, capsys):
 @pytest.mark.parametrize("resume", ["", "nowhere", "~nobody-at-all", "a" * 300, "/dev/null", "a\0b", "."])
 def test_what_is_no_run_is_told(resume, capsys, tmp_path):
     code, output = said(capsys, "--resume", resume)
-    assert code == 2 and output.err.startswith("scalestop: error: resume: ") and output.err.count("\n") == 1
+    assert code == 2 and output.err.startswith("scalestop: error: --resume: ") and output.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
