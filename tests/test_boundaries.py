@@ -90,6 +90,7 @@ OWN = {
 # inside a function only, so that nobody pays who does not ask: (module, what it imports)
 LATE = {
     ("display", "pandas"),
+    ("ladder.ray_engine", "ray"),
     ("fitting.tables.logs", "tensorboard"),
     ("commands.train", "yaml"),
     ("ladder.launch", "submitit"),

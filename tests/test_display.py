@@ -9,10 +9,20 @@ from html.parser import HTMLParser
 import pytest
 from fitting_data import surface_runs
 
-from scalestop import Campaign, InputError, Usage, allocate, backtest, fit_law, get_law, list_laws, make_plan
+from scalestop import Campaign, InputError, RunRecord, Usage, allocate, backtest, fit_law, get_law, list_laws, make_plan
 from scalestop.display import html_card
 from scalestop.fitting.tables.read import read_runs
 
+RECORD = RunRecord(
+    num_params=272,
+    num_tokens=4352,
+    flops=7_102_464,
+    loss=3.006,
+    stop_reason="COMPUTE_OPTIMAL",
+    law="toy",
+    budget="7.1e6 FLOPs",
+    curve=((1000, 4.0), (4352, 3.006)),
+)
 EVIL = "<script>alert('1')</script> & \"x\""
 
 
@@ -46,6 +56,7 @@ def shown(fit, tmp_path_factory):
         "fit": fit,
         "allocation": allocate("1e21 FLOPs"),
         "campaign": campaign.status(),
+        "record": RECORD,
     }
 
 
@@ -61,6 +72,7 @@ def shown(fit, tmp_path_factory):
         ("fit", "LawFit(parametric, 40 rows: E 1.", "alpha"),
         ("allocation", "Allocation(1e+21 FLOPs by law besiroglu: N_opt 2.78B", "N_opt"),
         ("campaign", None, "spent"),
+        ("record", "RunRecord(COMPUTE_OPTIMAL: N 272 total, D 4.35k, 7.1e6 FLOPs, loss 3.006; law toy)", "ended"),
     ],
 )
 def test_each_is_a_line_and_a_table(shown, what, line, row):
@@ -99,6 +111,7 @@ def test_rows_become_a_data_frame(fit, shown):
     assert again.law.constants == pytest.approx(fit.law.constants)
     tested = backtest(runs, "parametric")
     assert tested.to_frame()["covered"].mean() == pytest.approx(tested.coverage)
+    assert RECORD.to_frame().to_dict("list") == {"num_tokens": [1000, 4352], "loss": [4.0, 3.006]}
     assert shown["campaign"].to_frame().to_dict("records") == [{"run": "a", "flops_spent": 7, "flops_held": 0}]
 
 

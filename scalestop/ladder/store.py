@@ -249,17 +249,18 @@ class Ladder:
             claim.release()
         return claim is None
 
-    def waits(self, skip: Iterable[str] = (), stay: bool = True) -> bool:
+    def waits(self, skip: Iterable[str] = (), stay: bool = True, others: Iterable[str] = ()) -> bool:
         """Whether, where no run is free, there is something to wait for.
 
         Args:
             skip: Names of runs that were tried in vain.
             stay: Whether a run that another process is training is; without it, only a trunk is that branches need.
+            others: Names of runs that are none of this worker's.
         """
         failed = set(skip)
         return any(
             rung.trunk not in failed if rung.kind == "branch" and not self._has_start(rung) else stay
-            for rung in self.open_rungs(skip)
+            for rung in self.open_rungs([*failed, *others])
         )
 
     def _has_start(self, rung: Rung) -> bool:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from scalestop.errors import InputError
+from scalestop.errors import InputError, shown
 from scalestop.files import disk_trouble, write_whole
 from scalestop.ladder.apart import end_with_parent
 from scalestop.ladder.run import train_apart, train_rung
@@ -21,7 +21,9 @@ DISK_TROUBLE = os.EX_IOERR
 """Exit code of a worker that could not write."""
 
 
-def work(ladder: Ladder, wait: Callable[[float], None] = time.sleep, *, stay: bool = True) -> list[str]:
+def work(
+    ladder: Ladder, wait: Callable[[float], None] = time.sleep, *, stay: bool = True, only: str | None = None
+) -> list[str]:
     """Train whatever rungs are free, until all are done.
 
     A rung that another process is training is left to it; if that process ends without having ended the rung, this
@@ -31,6 +33,7 @@ def work(ladder: Ladder, wait: Callable[[float], None] = time.sleep, *, stay: bo
         ladder: The ladder.
         wait: Waits so many seconds, while others train what is left; for tests.
         stay: Whether to wait for what others are training; without it, only for a trunk that branches need.
+        only: Name of a rung: that one is trained, and first its trunk if nobody else has. None trains them all.
 
     Returns:
         Names of the rungs that raised. Why is in `work/NAME/error.txt`.
@@ -40,7 +43,7 @@ def work(ladder: Ladder, wait: Callable[[float], None] = time.sleep, *, stay: bo
             command goes on from there.
     """
     try:
-        return _work(ladder, wait, stay)
+        return _work(ladder, wait, stay, _but(ladder, only))
     except OSError as error:
         if (trouble := disk_trouble(error)) is None:
             raise
@@ -60,12 +63,22 @@ def cannot_write(ladder: Ladder, trouble: str) -> InputError:
     )
 
 
-def _work(ladder: Ladder, wait: Callable[[float], None], stay: bool) -> list[str]:
+def _but(ladder: Ladder, only: str | None) -> list[str]:
+    """Names of the rungs to leave to others."""
+    if only is None:
+        return []
+    mine = next((rung for rung in ladder.rungs if rung.name == only), None)
+    if mine is None:
+        raise InputError(f"rung: {ladder.folder} has no {shown(only)}; `--launcher print` tells their names")
+    return [rung.name for rung in ladder.rungs if rung.name not in (only, mine.trunk)]
+
+
+def _work(ladder: Ladder, wait: Callable[[float], None], stay: bool, others: list[str]) -> list[str]:
     failed: list[str] = []
     while True:
-        taken = ladder.take(failed)
+        taken = ladder.take([*failed, *others])
         if taken is None:
-            if not ladder.waits(failed, stay):
+            if not ladder.waits(failed, stay, others):
                 return failed
             wait(_WAIT_SECONDS)
             continue

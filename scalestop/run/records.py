@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalestop.accounting.meter import Usage
+from scalestop.display import data_frame, html_card
 from scalestop.errors import InputError, shown
 from scalestop.files import parse_json
 from scalestop.laws import ScalingLaw
 from scalestop.planning.allocation import interval_of_run
 from scalestop.planning.planned import Plan
 from scalestop.run.stopping import StopDecision
+from scalestop.units import human_count, human_flops
 
 if TYPE_CHECKING:
     from scalestop.accounting.params import ParamCount
@@ -97,6 +99,37 @@ class RunRecord:
     """Versions of Python and of the packages that matter."""
     schema: str = SCHEMA
     """Format of the file."""
+
+    def __repr__(self) -> str:
+        loss = "no loss" if self.loss is None else f"loss {self.loss:.4g}"
+        size, tokens = human_count(self.num_params), human_count(self.num_tokens)
+        flops = human_flops(self.flops)
+        return f"RunRecord({self.stop_reason}: N {size} {self.n_counts}, D {tokens}, {flops}, {loss}; law {self.law})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("ended", f"{self.stop_reason}: {self.message}" if self.message else self.stop_reason),
+            ("budget", self.budget),
+            ("law", self.law),
+            ("N", f"{self.num_params:,} ({self.n_counts})"),
+            ("D", f"{self.num_tokens:,} tokens"),
+            ("spent", human_flops(self.flops)),
+        ]
+        if self.loss is not None:
+            planned = self.plan.get("loss_at_stop")
+            against = f" against {planned:.4g} planned" if isinstance(planned, int | float) else ""
+            rows.append(("loss", f"{self.loss:.4g} nats/token ({self.loss_name}){against}"))
+        if self.inexact_because:
+            rows.append(("counts", f"inexact: {self.inexact_because}"))
+        return html_card("Run", rows)
+
+    def to_frame(self) -> Any:
+        """Return the loss curve as a pandas DataFrame, a row for each validation.
+
+        Raises:
+            InputError: If pandas is not installed.
+        """
+        return data_frame({"num_tokens": tokens, "loss": loss} for tokens, loss in self.curve)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data: a number that is not finite stands as text, `"NaN"` or `"Infinity"`."""

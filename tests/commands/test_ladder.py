@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from ladder_toys import PRIOR, Noted, micro, path_of
+from processes import scalestop
 
 from scalestop import RunRecord, get_law
 from scalestop.cli import main
@@ -185,10 +186,31 @@ def test_a_full_disk_is_one_line_and_the_ladder_goes_on_where_it_was(tmp_path, w
     done = subprocess.run(words, **options, preexec_fn=small_disk, timeout=300, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("scalestop: ")]
-    assert line.startswith("scalestop: error: out: out cannot be written: ") and "goes on where it was" in line
+    assert line.startswith("scalestop: error: --out: out cannot be written: ") and "goes on where it was" in line
     assert not [file for file in (tmp_path / "out").rglob("*") if file.suffix in (".part", ".tmp")]
     done = subprocess.run(words, **options, timeout=300, check=False)
     assert all(Ladder.load(tmp_path / "out").is_done(rung) for rung in Ladder.load(tmp_path / "out").rungs)
+
+
+@pytest.mark.slow
+def test_printed_commands_train_the_ladder_in_any_order(tmp_path):
+    """Standard output holds commands alone, so that it can go to a shell; run backwards, branches come first."""
+    path = config(tmp_path, budgets=["1e8", "2e8"], num_sizes=2, trunk=True, bootstrap=20)
+    words, options = command("--config", path, "--out", "out", "--launcher", "print", cwd=tmp_path)
+    done = subprocess.run(words, **options, timeout=300, check=True)
+    lines = done.stdout.splitlines()
+    ladder = Ladder.load(tmp_path / "out")
+    told = [shlex.split(line) for line in lines]
+    assert [words[:4] for words in told] == [["scalestop", "ladder", "work", str(tmp_path / "out")]] * len(lines)
+    assert sorted(words[4] for words in told) == sorted(rung.name for rung in ladder.rungs)
+    assert told[0][4].startswith("trunk") and not told[-1][4].startswith("trunk")
+    assert "when they are done: scalestop ladder fit out" in " ".join(done.stderr.split())
+    for line in reversed(lines):
+        ended = scalestop(*shlex.split(line)[1:], folder=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    assert all(map(ladder.is_done, ladder.rungs))
+    again = subprocess.run(words, **options, timeout=300, check=False)
+    assert again.stdout == "", again.stderr  # nothing is left to run
 
 
 @pytest.mark.slow

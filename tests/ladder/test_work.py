@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 
 import pytest
 import pytorch_lightning as pl
 from ladder_toys import holder, micro, record_of
+from rich.console import Console
 
 from scalestop.cli import main
 from scalestop.errors import InputError
@@ -174,7 +176,7 @@ def test_a_worker_that_cannot_write_is_told_of_once_by_its_ladder(tmp_path, monk
 
     monkeypatch.setattr(launching.subprocess, "Popen", Worker)
     with pytest.raises(InputError, match=r"out: .* cannot be written: a worker could not save"):
-        launching._run_processes(ladder, 2)
+        launching.launch(ladder, "local", 2, Console(file=io.StringIO()))
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
@@ -185,3 +187,55 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
     assert main([*words, "--law", str(tmp_path / "prior.json")]) == 2
     err = capsys.readouterr().err
     assert err.startswith("scalestop: error: ") and err.count("\n") == 1 and "Not a directory" in err
+
+
+# ---- one command a rung, and other engines
+
+
+def test_a_worker_of_one_rung_leaves_the_others(tmp_path, trained):
+    ladder = ladder_of(tmp_path)
+    name = ladder.rungs[-1].name
+    assert work(ladder, only=name, stay=False) == []
+    assert trained == [name]
+    with pytest.raises(InputError, match=r"rung: .* has no 'nope'; `--launcher print` tells their names"):
+        work(ladder, only="nope")
+
+
+def test_a_branch_alone_trains_its_trunk_first(tmp_path, trained):
+    ladder = ladder_of(tmp_path, trunk=True)
+    branch = next(rung for rung in ladder.rungs if rung.kind == "branch")
+    assert work(ladder, only=branch.name, stay=False) == []
+    assert trained == [branch.trunk, branch.name]
+
+
+def test_a_third_engine_needs_three_methods(tmp_path, trained):
+    """Submit, wait, cancel: whatever happens, what was started is ended."""
+
+    class Mine:
+        def __init__(self, error=None):
+            self.said, self.error = [], error
+
+        def submit(self, ladder, workers):
+            self.said.append(workers)
+            return "started"
+
+        def wait(self, ladder):
+            self.said.append("waits")
+            if self.error is not None:
+                raise self.error
+            work(ladder)
+
+        def cancel(self):
+            self.said.append("cancels")
+
+    ladder, mine, out = ladder_of(tmp_path), Mine(), io.StringIO()
+    launching.run_on(mine, ladder, 3, Console(file=out))
+    assert mine.said == [3, "waits", "cancels"] and out.getvalue().startswith("started")
+    assert sorted(trained) == sorted(rung.name for rung in ladder.rungs)
+    broken = Mine(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        launching.run_on(broken, ladder, 1, Console(file=out))
+    assert broken.said[-1] == "cancels"
+    queued = Mine()
+    launching.run_on(queued, ladder, 1, Console(file=out), wait=False)
+    assert queued.said == [1]
