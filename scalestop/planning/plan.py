@@ -219,7 +219,7 @@ def _forecast(plan: Plan, law: ScalingLaw | None) -> Plan:
         plan,
         stop_step=steps if plan.tokens_per_step else None,
         stop_tokens=tokens,
-        stop_reason=limit.reason,
+        stop_reason=plan.reason_at(limit, tokens),
         loss_at_stop=loss,
         loss_interval=interval,
         loss_interval_of_run=of_run,

@@ -103,6 +103,21 @@ class Plan:
             return Verdict.RIGHT_SIZED
         return Verdict.OVERSIZED if ratio > 1 else Verdict.UNDERSIZED
 
+    def reason_at(self, limit: Limit, tokens: float) -> StopReason:
+        """Return what a stop at a limit is called.
+
+        A right-sized run whose FLOPs end within the tolerance of its D_opt is compute-optimal, whichever of the two
+        limits rounding meets first.
+
+        Args:
+            limit: The limit that is met.
+            tokens: Tokens seen by then.
+        """
+        if limit.reason is not StopReason.BUDGET_EXHAUSTED or limit.scope != "lifetime" or self.target_tokens is None:
+            return limit.reason
+        near = self.verdict is Verdict.RIGHT_SIZED and tokens >= (1 - self.rule.tolerance) * self.target_tokens
+        return StopReason.COMPUTE_OPTIMAL if near else limit.reason
+
     @property
     def too_large(self) -> bool:
         """Whether N exceeds the oversize factor times N_opt; never by a law that only advises."""

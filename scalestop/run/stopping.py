@@ -73,9 +73,12 @@ def decide(
             margin = getattr(largest_step, limit.counter)
         # the margin is added rather than taken off, so that exact ints stay exact; no margin is wanted at zero
         if value >= limit.amount or (margin and value + margin > limit.amount):
-            return StopDecision(
-                True, limit.reason, _limit_message(plan, usage, limit, value), limit.counter, value, limit.amount
-            )
+            reason = limit.reason if waiting_for is not None else plan.reason_at(limit, usage.tokens_non_padding)
+            if reason is limit.reason:
+                message = _limit_message(plan, usage, limit, value)
+            else:
+                message = _optimal_message(plan, usage)
+            return StopDecision(True, reason, message, limit.counter, value, limit.amount)
     waiting = ""
     for limit in plan.limits:
         if limit.hard:
@@ -83,7 +86,7 @@ def decide(
         value = getattr(usage, limit.counter)
         if value >= limit.amount:
             if waiting_for is None:
-                message = _optimal_message(plan, usage, limit)
+                message = _optimal_message(plan, usage)
                 return StopDecision(True, limit.reason, message, limit.counter, value, limit.amount)
             waiting = f"; compute-optimal, but waiting for {waiting_for}"
     if plan.too_large and plan.rule.oversized == "stop" and plan.allocation is not None:
@@ -119,7 +122,7 @@ def _tokens(plan: Plan, usage: Usage) -> str:
     return f"{seen} of D_opt {human_count(target)} ({usage.tokens_non_padding / target:.1%})"
 
 
-def _optimal_message(plan: Plan, usage: Usage, limit: Limit) -> str:
+def _optimal_message(plan: Plan, usage: Usage) -> str:
     ratio = f"{plan.size_ratio:.3g} N_opt" if plan.size_ratio is not None else ""
     interval = ""
     if plan.target_interval is not None:

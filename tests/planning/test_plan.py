@@ -153,13 +153,15 @@ def test_right_sized_stops_at_the_optimum():
     assert plan.loss_at_optimum == pytest.approx(LAW.loss(N_OPT, D_OPT), rel=1e-12)
 
 
-def test_at_a_tie_the_budget_speaks_first():
-    """One step of a whole budget: both limits are met after it, and the rule asks for the budget first."""
+def test_at_a_tie_a_right_sized_run_is_compute_optimal():
+    """One step of a whole budget: both limits are met after it. So it is where the FLOPs end a little before D_opt."""
     plan = make_plan("1e18 FLOPs", LAW, round(N_OPT), math.ceil(1.01 * D_OPT))
     assert plan.stop_step == 1
-    assert plan.stop_reason is StopReason.BUDGET_EXHAUSTED
-    smaller = make_plan("1e18 FLOPs", LAW, round(0.95 * N_OPT), math.ceil(1.01 * D_OPT))
-    assert smaller.stop_reason is StopReason.COMPUTE_OPTIMAL
+    assert plan.stop_reason is StopReason.COMPUTE_OPTIMAL
+    for size in (0.95, 1.09):
+        near = make_plan("1e18 FLOPs", LAW, round(size * N_OPT), 1000)
+        assert near.stop_reason is StopReason.COMPUTE_OPTIMAL
+    assert near.stop_tokens < 0.93 * near.target_tokens
 
 
 def test_oversized_costs_nothing():
@@ -453,7 +455,7 @@ ROUND = ParametricLaw(LawInfo("round", "total", "made up"), E=1.0, A=50.0, B=200
 
 
 def test_a_right_sized_run_by_hand():
-    """In steps of 1,000 the optimum is met after 17, and so is the end of the FLOPs: the budget speaks first."""
+    """In steps of 1,000 the optimum is met after 17, and so is the end of the FLOPs: compute-optimal."""
     plan = make_plan("100.8M FLOPs", ROUND, 1000, 1000)
     assert (plan.num_params, plan.flops_per_token, plan.tokens_per_step) == (1000, 6000, 1000)
     assert (plan.law, plan.n_counts, plan.target_interval, plan.loss_interval) == ("round", "total", None, None)
@@ -461,7 +463,7 @@ def test_a_right_sized_run_by_hand():
         Limit(StopReason.BUDGET_EXHAUSTED, "flops", 100_800_000, "lifetime", "1.008e8 FLOPs"),
         Limit(StopReason.COMPUTE_OPTIMAL, "tokens_non_padding", 16_396, "lifetime", "16396 tokens"),
     )
-    assert (plan.stop_step, plan.stop_tokens, plan.stop_reason) == (17, 17_000, StopReason.BUDGET_EXHAUSTED)
+    assert (plan.stop_step, plan.stop_tokens, plan.stop_reason) == (17, 17_000, StopReason.COMPUTE_OPTIMAL)
     assert plan.loss_at_stop == pytest.approx(1 + 50 / 1000**0.5 + 200 / 17_000**0.5)
     assert plan.loss_at_optimum == pytest.approx(1 + 50 / 1024.695**0.5 + 200 / 16_395.12**0.5)
     assert not plan.loss_interval_of_run

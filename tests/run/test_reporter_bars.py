@@ -110,8 +110,8 @@ def test_plan_and_closing_line_stand_alone_beside_lightnings_bars(where, bar, sa
     names = [row.split()[0] for row in rows[start + 1 : start + 7]]
     assert names == ["budget", "law", "optimum", "model", "stop", "loss"]
     assert all(row.startswith("  ") for row in rows[start + 1 : start + 7])
-    (end,) = [row for row in rows if "BUDGET_EXHAUSTED: " in row]
-    assert end.startswith("scalestop: BUDGET_EXHAUSTED: ")
+    (end,) = [row for row in rows if "COMPUTE_OPTIMAL: " in row]
+    assert end.startswith("scalestop: COMPUTE_OPTIMAL: ")
     assert "it/s" not in end
     assert any("it/s" in row for row in rows)  # the bars are there
 

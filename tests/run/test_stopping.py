@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
@@ -49,9 +50,17 @@ def test_padding_spends_the_budget_but_does_not_reach_the_optimum():
     assert decide(plan, spent).reason is StopReason.BUDGET_EXHAUSTED
 
 
-def test_spent_budget_comes_before_the_optimum_when_both_are_met():
+def test_a_right_sized_run_is_compute_optimal_whichever_limit_is_met_first():
+    """Within the tolerance of D_opt; what went into padding, or waits for a metric, is a spent budget."""
     plan = plan_of(OPTIMAL_FLOPS)
-    assert decide(plan, used(10 * OPTIMAL_TOKENS)).reason is StopReason.BUDGET_EXHAUSTED
+    both = decide(plan, used(10 * OPTIMAL_TOKENS))
+    assert both.reason is StopReason.COMPUTE_OPTIMAL and both.counter == "flops" and both.overshoot > 0
+    near = math.ceil(0.9 * plan.target_tokens)
+    for tokens, reason in ((near, StopReason.COMPUTE_OPTIMAL), (near - 1, StopReason.BUDGET_EXHAUSTED)):
+        assert decide(plan, used(10 * OPTIMAL_TOKENS, tokens_non_padding=tokens)).reason is reason
+    assert decide(plan, used(10 * OPTIMAL_TOKENS), waiting_for="a metric").reason is StopReason.BUDGET_EXHAUSTED
+    small = plan_of(1.3 * OPTIMAL_FLOPS, rule={"undersized": "stop"})
+    assert decide(small, used(10 * OPTIMAL_TOKENS)).reason is StopReason.BUDGET_EXHAUSTED
 
 
 def test_oversized_model_is_refused_before_its_first_token():
@@ -238,20 +247,20 @@ RIGHT = plan_of(1.05 * OPTIMAL_FLOPS)
         (
             RIGHT,
             used(20_000),
-            "1.2e8 FLOPs of the 1.008e8 FLOPs budget (119.0%); N 1k (total) = 0.976 N_opt, 20k tokens of D_opt 16.4k "
-            "(122.0%), compute-optimal too",
+            "N 1k (total) = 0.976 N_opt is compute-optimal: 20k tokens of D_opt 16.4k (122.0%), 1.2e8 FLOPs = 119.0% "
+            "of the budget",
         ),
         (  # the FLOPs went into padding
             RIGHT,
-            used(20_000, tokens_non_padding=16_395),
-            "1.2e8 FLOPs of the 1.008e8 FLOPs budget (119.0%); N 1k (total) = 0.976 N_opt, 16.4k tokens of D_opt 16.4k "
-            "(100.0%)",
+            used(20_000, tokens_non_padding=14_000),
+            "1.2e8 FLOPs of the 1.008e8 FLOPs budget (119.0%); N 1k (total) = 0.976 N_opt, 14k tokens of D_opt 16.4k "
+            "(85.4%)",
         ),
         (  # and here the rest of it
             RIGHT,
-            used(20_000, tokens_non_padding=16_396),
-            "1.2e8 FLOPs of the 1.008e8 FLOPs budget (119.0%); N 1k (total) = 0.976 N_opt, 16.4k tokens of D_opt 16.4k "
-            "(100.0%), compute-optimal too",
+            used(20_000, tokens_non_padding=15_000),
+            "N 1k (total) = 0.976 N_opt is compute-optimal: 15k tokens of D_opt 16.4k (91.5%), 1.2e8 FLOPs = 119.0% "
+            "of the budget",
         ),
         (  # 5,000 tokens at 6 N: N_opt 559 and D_opt 8,944
             plan_of("5000 tokens", rule=IGNORE),
