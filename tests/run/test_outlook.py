@@ -97,6 +97,13 @@ def test_off_course_is_called_at_the_second_look_and_healthy_runs_are_not(family
     assert not any(outlook.see(healthy, planned, used).course.off for _ in range(3))
 
 
+def test_too_early_no_forecast_is_held_against_the_law(family):
+    history, planned, used, end = seen_to(0.15, shift=0.5)
+    outlook = Outlook(law_of(family, end - 0.5), int(SIZE), True, ANY)
+    sights = [outlook.see(history, planned, used) for _ in range(3)]
+    assert sights[-1].forecast is not None and not any(sight.course for sight in sights)
+
+
 def test_a_law_of_other_data_is_no_judge(family):
     history, planned, used, end = seen_to(0.5, shift=1.0)
     sight = Outlook(law_of(family, end - 1.0), int(SIZE), False, ANY).see(history, planned, used)
