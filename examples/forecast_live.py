@@ -71,7 +71,7 @@ def main() -> None:
         panels[0].set_ylabel("loss, nats per byte")
         figure.savefig(OUT.with_suffix(".png"), dpi=100)
         with OUT.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 

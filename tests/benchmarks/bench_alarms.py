@@ -177,7 +177,7 @@ def main() -> None:
                     raise SystemExit(f"{group} {j}: an alarm of no known kind: {unknown}")
     if arguments.table:
         with arguments.table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             for row in rows:
                 writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})
