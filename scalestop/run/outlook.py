@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from scalestop.laws.curves.band import BandCheck
 from scalestop.laws.curves.follow import Followed, Forecast, follow
 from scalestop.laws.curves.law import CurveLaw
 from scalestop.laws.curves.rate_path import RatePath
+from scalestop.laws.curves.student import t_quantile
 from scalestop.laws.intervals import interval_of_run
 from scalestop.planning.rule import StopReason
 from scalestop.run.aims import Reactions
@@ -32,6 +34,11 @@ LOOKS_ALIKE = 2
 """Looks in a row that must agree before a run is ended for its marginal return."""
 
 _COURSE_LEVEL = 0.99
+_SAID_FROM = 0.1
+"""Share of a run before which nothing is foretold; with a usual warm-up the form holds later than that."""
+_JUDGED_FROM = 0.2
+"""Share of a run before which no forecast is held against the law: of ten tiny GPTs without warm-up, whose forecasts
+begin at once, four would have been called off course at 12 % and ended well."""
 _DECAY_SHARE = 0.2
 _END_SHARE = 0.02
 _WHOLE = 0.95
@@ -116,6 +123,8 @@ class Outlook:
         share = min(1.0, used.tokens_non_padding / stop)
         history.head_for(stop)
         sight = Sight(share, band=self.check_band(curve, planned))
+        if share < _SAID_FROM:
+            return sight
         try:
             path = curve.path(planned)
             followed = self._follow(curve, path)
@@ -135,6 +144,8 @@ class Outlook:
         below = sight.marginal is not None and sight.marginal.high < 1
         history.marginal_below = history.marginal_below + 1 if below else 0
         law = self._law
+        if share < _JUDGED_FROM:
+            return sight
         if law is not None and self._is_judge and law.uncertainty is not None and law.uncertainty.knows_scatter:
             span = interval_of_run(law, self._num_params, stop, _COURSE_LEVEL)
             if span is not None:
@@ -184,7 +195,7 @@ def final_gap(curve: Curve, names: LossNames, followed: Followed) -> tuple[float
         followed: The training loss, as the fitted curve has it.
 
     Returns:
-        The mean of validation loss less training loss over the last validations and one's standard deviation, nats;
+        The mean of validation loss less training loss over the last validations and how far one may be off it, nats;
         without validation 0, and the standard error of the mean training loss over the run's last fiftieth.
     """
     name = names.validation({name for one in curve.validations for name in one.metrics})
@@ -193,8 +204,11 @@ def final_gap(curve: Curve, names: LossNames, followed: Followed) -> tuple[float
         fitted = at >= followed.tokens[0]  # before it the form does not hold
         gaps = (values[fitted] - followed.expected(at[fitted]))[-_GAPS:] if fitted.any() else np.empty(0)
         if len(gaps):
-            spread = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else max(abs(float(gaps[0])) / 2, _ONE_GAP)
-            return float(np.mean(gaps)), spread
+            if len(gaps) == 1:
+                return float(gaps[0]), max(abs(float(gaps[0])) / 2, _ONE_GAP)
+            # a deviation of few gaps is known badly: as much wider as Student's t is than the normal
+            wider = t_quantile(0.95, len(gaps) - 1) / NormalDist().inv_cdf(0.95)
+            return float(np.mean(gaps)), float(np.std(gaps, ddof=1)) * wider
     tokens, _, error = curve.training()
     width = float(tokens[-1] - tokens[-2]) if len(tokens) > 1 else float(tokens[-1])
     return 0.0, float(error[-1]) * math.sqrt(min(1.0, width / (_END_SHARE * float(followed.path.tokens[-1]))))

@@ -8,6 +8,10 @@ validations, looks ahead, alarms. Law and curves are fitted to the 19 pilots in 
 ladder would. A fault counts as found at the first alarm of whatever kind. Dropped warm-up is replayed twice: as a
 schedule that plans none, and as one that plans it and does not do it. `--table` keeps one row for each run;
 tests/data/alarms.csv is one.
+
+What it says: none of 50 healthy runs of 8,340 parameters and 400k tokens was told of. Of ten runs a fault, within
+a tenth of the run: rate x3 10, rate /3 10, 5 % label noise 9, a repeated shard 10, warm-up dropped 10; of 4,408
+parameters, 150k tokens and one window a step 10, 10, 3, 10, 10. Warm-up that no schedule plans is said with the plan.
 """
 
 from __future__ import annotations
@@ -173,7 +177,7 @@ def main() -> None:
                     raise SystemExit(f"{group} {j}: an alarm of no known kind: {unknown}")
     if arguments.table:
         with arguments.table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             for row in rows:
                 writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})

@@ -24,7 +24,7 @@ from scalestop.run.curve_point import CurvePoint, window
 from scalestop.run.final_loss import LossNames
 from scalestop.run.history import Foretold, History
 from scalestop.run.marginal import MarginalReturn
-from scalestop.run.outlook import Alarm, Outlook, Sight, alarms, scored
+from scalestop.run.outlook import Alarm, Outlook, Sight, alarms, final_gap, scored
 
 SIZE, STEPS = 3e6, 10_000
 ANY = LossNames()
@@ -78,6 +78,23 @@ def test_a_forecast_is_of_the_validation_loss_where_there_is_one(family):
     assert sight.forecast.loss == pytest.approx(end + 0.3, abs=0.02)
 
 
+def test_few_gaps_between_training_and_validation_are_trusted_less(family):
+    history, planned, _, end = seen_to(0.5, validated=0.3)
+    outlook = Outlook(law_of(family, end + 0.3), int(SIZE), True, ANY)
+    followed = outlook._follow(history.curve, history.curve.path(planned))
+    widths = {}
+    for count in (2, 5):
+        few = replace(history.curve, validations=history.curve.validations[-count:])
+        gaps = [
+            one.metrics["val_loss"] - float(followed.expected(np.array([one.tokens]))[0]) for one in few.validations
+        ]
+        gap, width = final_gap(few, ANY, followed)
+        assert gap == pytest.approx(np.mean(gaps))
+        widths[count] = width / np.std(gaps, ddof=1)
+    # Student's t of one and of four degrees over the normal, 95 %: standard tables
+    assert widths == {2: pytest.approx(6.314 / 1.645, rel=1e-3), 5: pytest.approx(2.132 / 1.645, rel=1e-3)}
+
+
 def test_too_early_nothing_is_said(family):
     history, planned, used, end = seen_to(0.05)
     sight = Outlook(law_of(family, end), int(SIZE), True, ANY).see(history, planned, used)
@@ -95,6 +112,13 @@ def test_off_course_is_called_at_the_second_look_and_healthy_runs_are_not(family
     healthy, planned, used, end = seen_to(0.3)
     outlook = Outlook(law_of(family, end), int(SIZE), True, ANY)
     assert not any(outlook.see(healthy, planned, used).course.off for _ in range(3))
+
+
+def test_too_early_no_forecast_is_held_against_the_law(family):
+    history, planned, used, end = seen_to(0.15, shift=0.5)
+    outlook = Outlook(law_of(family, end - 0.5), int(SIZE), True, ANY)
+    sights = [outlook.see(history, planned, used) for _ in range(3)]
+    assert sights[-1].forecast is not None and not any(sight.course for sight in sights)
 
 
 def test_a_law_of_other_data_is_no_judge(family):
