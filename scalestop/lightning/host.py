@@ -10,8 +10,10 @@ from typing import Any
 
 from scalestop.accounting.meter import Usage
 from scalestop.lightning import trainer as _trainer
+from scalestop.lightning.loggers import log_end, log_start
 from scalestop.lightning.saving import checkpoint_directory, save_checkpoint
 from scalestop.planning.planned import Plan
+from scalestop.run.records import RunRecord
 from scalestop.run.state import RunState
 from scalestop.schedules.run_schedules import RunSchedules
 from scalestop.schedules.undecayed import UndecayedPenalty
@@ -116,8 +118,7 @@ class TrainerHost:
 
     def log(self, values: Mapping[str, float]) -> None:
         """Log under `scalestop/` to every logger; the progress bar shows the budget, and what else was asked."""
-        prefix = f"scalestop/{self._name}/" if self._name else "scalestop/"
-        metrics = {prefix + key: float(value) for key, value in values.items()}
+        metrics = {self._prefix + key: float(value) for key, value in values.items()}
         options: dict[str, Any] = {"logger": False, "on_step": True, "on_epoch": False, "batch_size": 1}
         step = _trainer.logging_step(self._trainer)
         calls = [partial(logger.log_metrics, metrics, step=step) for logger in self._trainer.loggers]
@@ -134,6 +135,21 @@ class TrainerHost:
                 troubles.append(error)
         if troubles:
             raise troubles[0]
+
+    def keep_plan(self, plan: Plan) -> list[str]:
+        """Have the loggers keep a plan as the run's settings."""
+        return log_start(self._trainer.loggers, plan, self._prefix) if self._trainer.is_global_zero else []
+
+    def keep_record(self, record: RunRecord, files: Sequence[Path | str]) -> list[str]:
+        """Have the loggers keep how the run ended, with its files."""
+        if not self._trainer.is_global_zero:
+            return []
+        step = _trainer.logging_step(self._trainer)
+        return log_end(self._trainer.loggers, record, step=step, files=files, prefix=self._prefix)
+
+    @property
+    def _prefix(self) -> str:
+        return f"scalestop/{self._name}/" if self._name else "scalestop/"
 
     def save(self, what: str) -> Path | str | None:
         """Save a checkpoint beside Lightning's own; every rank must call it."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from scalestop.accounting.meter import Usage
 from scalestop.planning.planned import Plan
+from scalestop.run.records import RunRecord
 
 
 class Host(Protocol):
@@ -70,6 +71,12 @@ class Host(Protocol):
         Raises:
             Exception: What the first one of them raised; the run goes on.
         """
+
+    def keep_plan(self, plan: Plan) -> list[str]:
+        """Have the loggers keep a plan as the run's settings, and return what went wrong."""
+
+    def keep_record(self, record: RunRecord, files: Sequence[Path | str]) -> list[str]:
+        """Have the loggers keep how the run ended, with its files, and return what went wrong."""
 
     def save(self, what: str) -> Path | str | None:
         """Save a checkpoint where the run keeps its own, if checkpoints are wanted; every rank calls it.

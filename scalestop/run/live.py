@@ -85,6 +85,8 @@ class LiveRun:
             self._reporter.warn(line)
         if plan.too_large and plan.rule.oversized == "warn":
             self._reporter.warn(f"N is {plan.size_ratio:.2f} N_opt; training on, as oversized='warn' asks")
+        for line in self._host.keep_plan(plan):
+            self._reporter.warn(line)
 
     def note_price(self, line: str) -> None:
         """Take up that tokens cost another price by now.
@@ -306,6 +308,9 @@ class LiveRun:
         of = self.plan, decision, loss, self._names
         record = self._state.record(*of, seed=seed, final_rate=rate, broken_off=broken_off)
         self._reporter.record(record)
+        files = [file for file in (self._reporter.record_path, self.checkpoint_path) if file is not None]
+        for line in self._host.keep_record(record, files):
+            self._reporter.warn(line)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the trainer behind: in another process there is a plan to read, and nothing to train."""

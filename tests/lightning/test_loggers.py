@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from toys import stopping, train
 
-from scalestop import RunRecord, StopRule, make_plan
+from scalestop import RunRecord, ScalestopWarning, StopRule, make_plan
 from scalestop.lightning.loggers import log_end, log_start
 from scalestop.run.summary import hyperparameters, outcome
 
@@ -189,3 +190,28 @@ def test_a_logger_of_ones_own_gets_what_every_logger_takes(file):
 
     tell(Own(), file)
     assert told.items() >= {**BEGINS, **ENDS}.items()
+
+
+def test_a_run_tells_its_loggers(tmp_path):
+    """By the callback, in a real Trainer: the plan once it is stated, the end before the loggers are closed."""
+    loggers = [CSVLogger(tmp_path / "csv"), TensorBoardLogger(tmp_path / "tb")]
+    callback = stopping("1280 tokens", oversized="ignore", verbose=False)
+    train(callback, tmp_path, logger=loggers)
+    kept = yaml.safe_load((Path(loggers[0].log_dir) / "hparams.yaml").read_text())
+    assert kept["scalestop/budget"] == "1280 tokens" and kept["scalestop/planned_step"] == 20
+    with (Path(loggers[0].log_dir) / "metrics.csv").open() as rows:
+        last = [row for row in csv.DictReader(rows) if row.get("scalestop/total/optimizer_steps")][-1]
+    assert float(last["scalestop/total/optimizer_steps"]) == 20
+    assert float(last["scalestop/total/flops"]) == callback.usage.flops
+
+
+class Refuses(CSVLogger):
+    def log_hyperparams(self, *_, **__):
+        raise RuntimeError("not today")
+
+
+def test_a_logger_that_refuses_ends_no_run(tmp_path):
+    callback = stopping("1280 tokens", oversized="ignore", verbose=False)
+    with pytest.warns(ScalestopWarning, match="not today"):
+        train(callback, tmp_path, logger=Refuses(tmp_path))
+    assert callback.decision.stop and callback.usage.tokens == 1280

@@ -24,6 +24,7 @@ from scalestop.run.earlier import Found
 from scalestop.run.feed import BatchFeed
 from scalestop.run.gate import Gate
 from scalestop.run.live import LiveRun
+from scalestop.run.records import RunRecord
 from scalestop.schedules.horizons import Scheduled
 from scalestop.schedules.run_schedules import RunSchedules
 
@@ -118,6 +119,14 @@ class LoopHost:
         """Hand metrics to the loop, under their prefix."""
         if self._loop.log is not None:
             self._loop.log({self._prefix + key: float(value) for key, value in values.items()})
+
+    def keep_plan(self, plan: Plan) -> list[str]:
+        """Leave it: a loop of one's own has no logger that is known."""
+        return []
+
+    def keep_record(self, record: RunRecord, files: Sequence[Path | str]) -> list[str]:
+        """Leave it."""
+        return []
 
     def save(self, what: str) -> Path | str | None:
         """Have a checkpoint saved."""
