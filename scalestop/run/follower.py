@@ -173,7 +173,7 @@ class Follower:
         if not self._band_is_open(plan) or "band" in self._told or self._reactions.on_forecast == "ignore":
             return
         planned = self._path(plan)
-        band = self._outlook.check_band(self._state.history.curve, planned) if planned and self._outlook else None
+        band = self._outlook.check_band(self._state.history, planned) if planned and self._outlook else None
         if band is not None and band.crossed:
             self.sight = Sight(self._state.history.curve.points[-1].tokens / float(plan.stop_tokens or 1), band=band)
 

@@ -59,6 +59,8 @@ class History:
     """Forecasts in a row that miss the law."""
     marginal_below: int = 0
     """Looks in a row at which the next unit was better spent on the frontier."""
+    band_beyond: int = 0
+    """Checks in a row at which the curve was clearly outside its pilots' band."""
     stop: float | None = None
     """Planned stop of these forecasts, tokens."""
     foretold: list[Foretold] = field(default_factory=list)
@@ -90,6 +92,7 @@ class History:
             "repeats": self.repeats.state_dict(),
             "course": [self.course.looks, self.course.in_a_row],
             "marginal_below": self.marginal_below,
+            "band_beyond": self.band_beyond,
             "stop": self.stop,
             "foretold": [[one.share, one.loss, one.low, one.high] for one in self.foretold],
         }
@@ -111,6 +114,7 @@ class History:
             looks, in_a_row = state["course"]
             self.course = CourseWatch(int(looks), int(in_a_row))
             self.marginal_below = int(state["marginal_below"])
+            self.band_beyond = int(state["band_beyond"])
             self.stop = None if state["stop"] is None else float(state["stop"])
             self.foretold = [Foretold(*map(float, row)) for row in state["foretold"]]
             total, squares, count, nonfinite = state["open"]

@@ -22,6 +22,7 @@ def lived() -> History:
     history.curve.add_validation(320, 2_000, {"val_loss": 2.0})
     history.losses.add(torch.tensor(1.5))
     history.repeats.see([3, 5, 3])
+    history.band_beyond = 2
     history.course.in_a_row, history.marginal_below = 1, 1
     history.foretell(Foretold(0.21, 2.0, 1.9, 2.1))
     return history

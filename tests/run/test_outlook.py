@@ -150,9 +150,10 @@ def test_off_course(reactions, reason):
 
 
 def test_a_band_that_is_left_is_told_and_ends_nothing():
-    sight = Sight(0.1, band=BandCheck(True, 0.05, 1.5, 0.2, 9, "left the band"))
-    assert alarms(Reactions("stop", "stop"), sight, History()) == [Alarm("band", "left the band")]
-    assert alarms(Reactions("ignore"), sight, History()) == []
+    sight, lasting = Sight(0.1, band=BandCheck(True, 0.05, 1.5, 0.2, 9, "left the band")), History(band_beyond=4)
+    assert alarms(Reactions("stop", "stop"), sight, lasting) == [Alarm("band", "left the band")]
+    assert alarms(Reactions("ignore"), sight, lasting) == []
+    assert alarms(Reactions("stop", "stop"), sight, History(band_beyond=3)) == []
 
 
 @pytest.mark.parametrize(("looks", "count"), [(1, 0), (2, 1)])
