@@ -233,6 +233,10 @@ def strict_json(text: str):
     return json.loads(text, parse_constant=refuse)
 
 
+# Lightning of before 2.6 has no such argument
+SAFE = {"weights_only": True} if "weights_only" in inspect.signature(pl.Trainer.fit).parameters else {}
+
+
 def stopping(budget=1.05 * C_OPT, **options) -> ComputeOptimalStopping:
     return ComputeOptimalStopping(budget, options.pop("law", LAW), **options)
 
@@ -254,7 +258,5 @@ def train(
     }
     trainer = trainer_class(callbacks=callbacks, **{**defaults, **options})
     trainer.toy = module if module is not None else Toy()
-    # Lightning of before 2.6 has no such argument
-    safe = {"weights_only": True} if "weights_only" in inspect.signature(trainer.fit).parameters else {}
-    trainer.fit(trainer.toy, data if data is not None else loader(), validation, ckpt_path=ckpt_path, **safe)
+    trainer.fit(trainer.toy, data if data is not None else loader(), validation, ckpt_path=ckpt_path, **SAFE)
     return trainer

@@ -5,7 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from toys import C_OPT, D_OPT, LENGTH, ManualToy, N, Rows, Stream, Toy, assert_counts, loader, plain, stopping, train
+from toys import (
+    C_OPT,
+    D_OPT,
+    LENGTH,
+    SAFE,
+    ManualToy,
+    N,
+    Rows,
+    Stream,
+    Toy,
+    assert_counts,
+    loader,
+    plain,
+    stopping,
+    train,
+)
 
 from scalestop.errors import InputError, ScalestopWarning
 from scalestop.planning.rule import StopReason
@@ -206,7 +221,7 @@ def test_fit_twice_goes_on_and_testing_between_counts_nothing(tmp_path):
     path = other.checkpoint_path  # with other counts, which testing must not take up
     trainer.test(trainer.toy, loader(8), verbose=False)
     trainer.validate(trainer.toy, loader(8), verbose=False)
-    trainer.test(trainer.toy, loader(8), ckpt_path=path, verbose=False, weights_only=True)
+    trainer.test(trainer.toy, loader(8), ckpt_path=path, verbose=False, **SAFE)
     assert callback.usage == first
     trainer.fit_loop.max_epochs = -1
     trainer.fit(trainer.toy, loader(32))

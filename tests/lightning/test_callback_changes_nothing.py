@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Dataset
-from toys import ManualToy, ResumableLoader, Rows, Stream, Toy, loader, plain, stopping
+from toys import SAFE, ManualToy, ResumableLoader, Rows, Stream, Toy, loader, plain, stopping
 
 
 class Draws(Dataset):
@@ -203,7 +203,7 @@ def trained(folder, ours: bool, what: dict, data=None) -> tuple[list[str], list]
             (data or what["data"])(),
             loader(8) if what["validation"] else None,
             ckpt_path=checkpoint,
-            weights_only=True if checkpoint else None,
+            **(SAFE if checkpoint else {}),
         )
     if ours:
         assert callback.usage.tokens > 0
