@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from scalestop.planning.allocation import flops_of
 from scalestop.planning.budget import Budget
 
 _SWEPT_SIZES = 2
-_MOST_RUNS = 10_000
+_MOST_RUNS = 2_000
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def _plan(settings: LadderSettings) -> LadderPlan:
     rungs += _valley(maker, rungs, find)
     order = ("run", "branch", "trunk", "sweep", "valley", "below")
     rungs.sort(key=lambda r: (r.held_out, order.index(r.kind), r.budget, r.num_params, r.seed, r.lr))
-    names = [rung.name for rung in rungs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    names = Counter(rung.name for rung in rungs)
+    if twice := sorted(name for name, count in names.items() if count > 1):
         raise InputError(f"budgets: {', '.join(twice)} would be trained twice; give budgets further apart")
     return LadderPlan(settings, settings.target_flops, tuple(rungs))
 
