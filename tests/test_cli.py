@@ -143,6 +143,7 @@ def test_train_spends_its_budget_on_a_small_model(tmp_path):
     assert 4 * 10**9 <= record.flops < 4 * 10**9 + 6 * record.num_params * record.plan["tokens_per_step"]
 
 
+@pytest.mark.slow
 def test_train_goes_on_from_a_run_whose_budget_is_raised(tmp_path):
     words = ("--model.num_params", "5000", "--data.batch_size", "4")
     scalestop("train", "--budget", "2e9 FLOPs", *words, folder=tmp_path)

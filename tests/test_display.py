@@ -63,7 +63,7 @@ def shown(fit, tmp_path_factory):
 @pytest.mark.parametrize(
     ("what", "line", "row"),
     [
-        ("plan", "Plan(1e21 FLOPs by besiroglu: N 2.78B total; BUDGET_EXHAUSTED after step 59,9", "stop"),
+        ("plan", "Plan(1e21 FLOPs by besiroglu: N 2.78B total; COMPUTE_OPTIMAL after step 59,9", "stop"),
         (
             "law",
             "ParametricLaw('besiroglu': E 1.8169, A 482.01, B 2085.4, alpha 0.34781, beta 0.36585; N total)",

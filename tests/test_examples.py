@@ -31,6 +31,7 @@ def test_quickstart_is_short():
     assert len(code) <= 30
 
 
+@pytest.mark.slow
 def test_the_config_is_the_main_job_and_runs(tmp_path):
     config = yaml.safe_load((ROOT / "configs" / "train_tiny.yaml").read_text())
     assert config["budget"] == "2e12 FLOPs"

@@ -169,6 +169,7 @@ def test_outputs_of_a_config_too_and_names_stay_names(tmp_path, monkeypatch):
     assert options.data == {"init_args": {"path": str(tmp_path / "besiroglu.txt")}}
 
 
+@pytest.mark.slow
 def test_a_class_is_found_in_the_working_directory(tmp_path):
     """Started as pip's script is, which leaves the working directory out of the path."""
     (tmp_path / "my_model.py").write_text("from scalestop.lab.tiny_gpt import TinyGPT\nclass Mine(TinyGPT): pass\n")

@@ -181,6 +181,7 @@ run.fit(Recorder(log, int(kill_at)), TextData(folder, context=32, batch_size=8))
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_the_unbroken_run(tmp_path, folder):
     def go(log, ckpt=None):
         model = Recorder(tmp_path / log)

@@ -31,5 +31,6 @@ def test_50_kills(tmp_path):
     check(lives(tmp_path, 50, seed=1), 50)
 
 
+@pytest.mark.slow
 def test_a_few_kills(tmp_path):
     check(lives(tmp_path, 4, seed=2), 4)

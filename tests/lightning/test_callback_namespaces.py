@@ -135,7 +135,7 @@ print(*(name for name in ("pytorch_lightning", "lightning") if sys.modules.get(n
 @pytest.mark.parametrize(
     ("namespace", "absent"),
     [
-        ("lightning.pytorch", "pytorch_lightning"),
+        pytest.param("lightning.pytorch", "pytorch_lightning", marks=pytest.mark.slow),
         pytest.param("pytorch_lightning", "lightning", marks=pytest.mark.slow),
     ],
 )

@@ -98,7 +98,7 @@ def test_no_device_to_host_reads_on_ordinary_steps(tmp_path, monkeypatch, module
     assert sorted(set(read_at)) == [1, STEPS]
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_loss_is_read_where_a_point_is_due_and_nowhere_else(tmp_path, monkeypatch, accumulate):
     read_at = []
 

@@ -102,7 +102,7 @@ def in_pipe(script: str, *words: str) -> list[str]:
     return done.stdout.split("\n")  # a carriage return ends no line for whoever greps
 
 
-@pytest.mark.parametrize("where", [in_terminal, in_pipe])
+@pytest.mark.parametrize("where", [pytest.param(in_terminal, marks=pytest.mark.slow), in_pipe])
 @pytest.mark.parametrize(("bar", "sanity"), [("tqdm", "0"), *SLOW])
 def test_plan_and_closing_line_stand_alone_beside_lightnings_bars(where, bar, sanity):
     rows = where(TRAIN, bar, sanity)

@@ -48,7 +48,7 @@ def test_alternatives_are_judged_by_the_same_law():
     assert {f"law {name}" for name in OTHERS} <= {rival.what for rival in found.alternatives}
 
 
-@pytest.mark.parametrize("demand", [1e10, 2e12, 1e14])
+@pytest.mark.parametrize("demand", [2e12, *(pytest.param(demand, marks=pytest.mark.slow) for demand in (1e10, 1e14))])
 def test_serving_within_a_budget_spends_it_and_has_the_least_lifetime_compute_for_its_loss(demand):
     found = serve_within(LAW, demand, 1e21)
     assert found.best.flops == pytest.approx(1e21, rel=1e-3)
@@ -62,6 +62,7 @@ def test_serving_within_a_budget_spends_it_and_has_the_least_lifetime_compute_fo
             assert 6 * size * tokens + 2 * size * demand > found.lifetime_flops
 
 
+@pytest.mark.slow
 def test_the_more_is_served_the_smaller_the_model_and_no_demand_is_the_optimum():
     sizes = [serve_within(LAW, demand, 1e21).best.num_params for demand in (0, 1e10, 1e12, 1e14)]
     assert sizes == sorted(sizes, reverse=True)
