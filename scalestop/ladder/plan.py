@@ -172,7 +172,7 @@ def pilot_budgets(settings: LadderSettings) -> list[int]:
         return found
     total = settings.share * settings.target_flops
     seeds = [settings.seeds[min(i, len(settings.seeds) - 1)] for i in range(settings.num_budgets)]
-    weights = [settings.budget_ratio**i for i in range(settings.num_budgets)]
+    weights = [float(settings.budget_ratio) ** i for i in range(settings.num_budgets)]
     runs = [weight * count * settings.num_sizes for weight, count in zip(weights, seeds, strict=True)]
     runs.append(min(_SWEPT_SIZES, settings.num_sizes) * len(_swept_factors(settings)) * seeds[0])
     return [round(total * weight / sum(runs)) for weight in weights]

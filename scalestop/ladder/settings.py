@@ -195,7 +195,9 @@ class LadderSettings:
 
     def lr(self, width: int, tokens_per_step: int) -> float:
         """The rule's peak learning rate for a width and the tokens of an optimizer step."""
-        return self.lr_scale / width**self.lr_power * (tokens_per_step / self.lr_tokens) ** self.lr_batch_power
+        # of floats: a power of ints would be worked out to its last digit, however large
+        per_width = float(width) ** float(self.lr_power)
+        return self.lr_scale / per_width * (tokens_per_step / self.lr_tokens) ** float(self.lr_batch_power)
 
     @property
     def folder(self) -> Path:

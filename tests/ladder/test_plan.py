@@ -189,6 +189,7 @@ def test_what_cannot_be_planned_is_told_by_name(tmp_path, changes, words):
     [
         ({"seeds": [10**18]}, "seeds: how many runs"),
         ({"spread": 1 + 1e-15, "num_sizes": 3}, "sizes or runs, over 2,000"),
+        ({"lr_power": 10**12}, "beyond all numbers"),
         ({"valley": "2e8", "spread": 1 + 1e-9}, "sizes or runs, over 2,000"),
         ({"num_sizes": 1000, "seeds": [1000], "budgets": ["1e8"] * 20}, "sizes or runs, over 2,000"),
         ({"budgets": ["1e200"], "target": "1e201"}, "num_params is .*; this architecture ends at 1e"),
