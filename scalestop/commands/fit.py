@@ -88,7 +88,7 @@ def run_fit(
         with warnings.catch_warnings():
             # left-out rows come in the findings, where they can be read
             warnings.simplefilter("ignore", ScalestopWarning)
-            with _progress(Console(stderr=True) if data_only else shown) as bar:
+            with _progress(shown, disable=data_only) as bar:
                 task = bar.add_task("refitting", total=bootstrap)
                 fit = fit_law(
                     source,
@@ -168,7 +168,7 @@ def _check(out: str | Path | None, plot: str | Path | None, seed: int) -> None:
         raise InputError(f"plot: a picture is one of {', '.join(PLOTS)}; got {suffix or 'no suffix'!r}")
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: Console, disable: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -176,6 +176,7 @@ def _progress(console: Console) -> Progress:
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        disable=disable,  # its last line break would stand before an error
     )
 
 
