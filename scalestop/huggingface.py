@@ -72,6 +72,9 @@ class ComputeOptimalStopping(LoopAdapter, TrainerCallback, ExportableState):
         """
         if getattr(args, "n_gpu", 1) > 1:
             raise InputError("n_gpu: one process for several GPUs copies the model; start one for each with torchrun")
+        if self._hook is not None:  # the last run raised, and transformers tells nobody
+            self._hook.remove()
+        self._hook = self._batch = None
         sizing = self._sizing
         self._forget()
         self._sizing, self._synced_at = sizing, -1
@@ -102,13 +105,14 @@ class ComputeOptimalStopping(LoopAdapter, TrainerCallback, ExportableState):
         steps = int(state.global_step)
         found = Found(steps, steps * args.gradient_accumulation_steps) if steps and saved is None else None
         self._begin(model, loop, saved, found)
-        self._args = args
         if self._ends:
             self._end()
             raise InputError(f"nothing was trained: {self.decision.reason}: {self.decision.message}")
         self._hook = model.register_forward_pre_hook(self._see, with_kwargs=True)
 
     def _saved_in(self, state: Any) -> Mapping[str, Any] | None:
+        if not state.global_step:  # a new run's state holds what its callbacks were at before
+            return None
         held = (state.stateful_callbacks or {}).get(type(self).__name__, [])
         for one in held if isinstance(held, list) else [held]:
             kept = one.get("attributes", {})

@@ -223,3 +223,23 @@ def test_two_processes(tmp_path):
     assert record.num_tokens == used["tokens_non_padding"] >= 6000 and record.exact
     saved = json.loads((tmp_path / "run" / "checkpoint-10" / "trainer_state.json").read_text())
     assert saved["stateful_callbacks"]["ComputeOptimalStopping"]["attributes"]["saved"]["exact"] is True
+
+
+def test_a_run_that_raised_leaves_nothing_behind_for_the_next(tmp_path):
+    """transformers tells no callback of an error: the model must not be counted twice, nor a batch be left over."""
+
+    class Breaks(Unshuffled):
+        def compute_loss(self, *args, **kwargs):
+            loss = super().compute_loss(*args, **kwargs)
+            if self.state.global_step == 3 and not hasattr(self, "broken"):
+                self.broken = True
+                raise RuntimeError("out of memory")
+            return loss
+
+    callback = stopping("3000 tokens")
+    ran = trainer(callback, tmp_path, kind=Breaks)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        ran.train()
+    ran.train()
+    assert callback.usage.tokens == 4 * LENGTH * ran.state.global_step
+    assert callback.usage.tokens_non_padding == int(Rows().mask[: 4 * ran.state.global_step].sum())

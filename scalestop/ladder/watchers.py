@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from scalestop.errors import InputError
 from scalestop.files import write_whole
-from scalestop.ladder.points import latest_point, why_unreadable
+from scalestop.ladder.points import why_unreadable
 from scalestop.lightning.callback import StoppingCallback
 
 _LOOK_EVERY = 10  # batches; to read a loss from a GPU at each one would make it wait
@@ -114,10 +114,6 @@ class ResumePoints(Checkpoint):
         self.points, self.points_folder, self.clock = points, points_folder, clock
         self._saved_at = self._told_at = clock()
         self._step = -1
-
-    def latest(self) -> Path | None:
-        """The last point saved; None if there is none."""
-        return latest_point(self.folder)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save where it is time, after a real optimizer step only: gradients are in no checkpoint."""

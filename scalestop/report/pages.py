@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from scalestop.errors import InputError
 from scalestop.files import write_whole
 from scalestop.report.style import DARK, LIGHT
-from scalestop.run.records import versions
+from scalestop.run.ended import versions
 
 FORMATS = {".html": "page.html.j2", ".htm": "page.html.j2", ".md": "page.md.j2"}
 """Kinds of page, by suffix."""

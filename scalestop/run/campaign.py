@@ -2,134 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scalestop.accounting.meter import Usage
-from scalestop.display import data_frame, html_card
 from scalestop.errors import InputError, shown
 from scalestop.files import as_path
 from scalestop.planning.budget import Budget, BudgetLike
+from scalestop.run.accounts import (
+    COUNTERS,
+    Account,
+    CampaignAnswer,
+    CampaignStatus,
+    amount_of,
+    amounts,
+    limited,
+    summed,
+)
 from scalestop.run.ledger import Ledger
-from scalestop.units import format_quantity
 
 _SCHEMA = 1
-_COUNTERS = ("flops", "tokens", "device_seconds", "seconds", "usd")
-"""What a budget may limit, in its fields' order and units."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """What one run has spent of a campaign, and what is held for it."""
-
-    run: str
-    """Identity of the run."""
-    spent: Mapping[str, float]
-    """By counter of `Budget`; FLOPs and tokens are exact ints."""
-    reserved: Mapping[str, float]
-    """What was granted to it; empty once it has ended."""
-    at: float
-    """When it was last heard of, seconds since 1970."""
-
-    def held(self, counter: str) -> float:
-        """What is still held for it: granted, and not spent yet."""
-        return max(0, self.reserved.get(counter, 0) - self.spent.get(counter, 0))
-
-
-@dataclass(frozen=True)
-class CampaignStatus:
-    """A campaign at one moment."""
-
-    budget: Budget
-    """What all runs together may spend. `seconds` counts the training time of each run, added up."""
-    accounts: tuple[Account, ...]
-    """One for each run, in the order in which they came."""
-
-    def spent(self, counter: str) -> float:
-        """What all runs have spent."""
-        return _sum(account.spent.get(counter, 0) for account in self.accounts)
-
-    def left(self, run: str | None = None) -> dict[str, float]:
-        """Return what may still be spent, by counter of the budget; below zero where the budget was passed.
-
-        Args:
-            run: For whom: what is held for others is not for it. None for a run that has not come yet.
-        """
-        found = {}
-        for counter in _limited(self.budget):
-            held = _sum(account.held(counter) for account in self.accounts if account.run != run)
-            found[counter] = getattr(self.budget, counter) - self.spent(counter) - held
-        return found
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether any of the budget's limits is reached, whatever is held."""
-        return any(self.spent(counter) >= getattr(self.budget, counter) for counter in _limited(self.budget))
-
-    def to_frame(self) -> Any:
-        """Return the runs as a pandas DataFrame, one row each.
-
-        Raises:
-            InputError: If pandas is not installed.
-        """
-        names = _limited(self.budget)
-        return data_frame(
-            {"run": a.run}
-            | {f"{name}_spent": a.spent.get(name, 0) for name in names}
-            | {f"{name}_held": a.held(name) for name in names}
-            for a in self.accounts
-        )
-
-    def _repr_html_(self) -> str:
-        return html_card("Campaign", [(line[:6].strip(), line[6:].strip()) for line in str(self).splitlines()])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "budget": str(self.budget),
-            "spent": {counter: self.spent(counter) for counter in _limited(self.budget)},
-            "left": self.left(),
-            "is_spent": self.is_spent,
-            "runs": [
-                {"run": a.run, "spent": dict(a.spent), "reserved": dict(a.reserved), "at": a.at} for a in self.accounts
-            ],
-        }
-
-    def __str__(self) -> str:
-        names = _limited(self.budget)
-        lines = [f"budget  {self.budget}"]
-        for counter in names:
-            limit, left = getattr(self.budget, counter), self.left()[counter]
-            spent = self.spent(counter)
-            line = f"spent   {_amount(counter, spent)} ({spent / limit:.1%})"
-            held = _sum(account.held(counter) for account in self.accounts)
-            lines.append(
-                line + (f", {_amount(counter, held)} held" if held else "") + f", left {_amount(counter, left)}"
-            )
-        rows = [("run", *(f"{name} spent" for name in names), *(f"{name} held" for name in names), "last heard of")]
-        for a in self.accounts:
-            spent_held = [f"{value:.4g}" for value in (*map(lambda c: a.spent.get(c, 0), names), *map(a.held, names))]
-            rows.append((a.run, *spent_held, time.strftime("%Y-%m-%d %H:%M", time.localtime(a.at))))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        if self.accounts:
-            lines += ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class CampaignAnswer:
-    """Whether a run may go on, and what is left for it."""
-
-    granted: bool
-    """Whether it may start, or go on."""
-    message: str
-    """Why, with the numbers, in one line."""
-    left: Mapping[str, float]
-    """What it may still spend, by counter of the campaign's budget."""
 
 
 class Campaign:
@@ -200,12 +93,12 @@ class Campaign:
         asked = Budget.parse(wanted)
         with self._book.writing():
             status = self._book.status()
-            limited = _limited(status.budget)
-            shares = {counter: getattr(asked, counter) for counter in limited if getattr(asked, counter) is not None}
+            limits = limited(status.budget)
+            shares = {counter: getattr(asked, counter) for counter in limits if getattr(asked, counter) is not None}
             if not shares:
                 raise InputError(
                     f"wanted: the campaign's budget is {status.budget}, and {asked} names no limit of that kind; ask "
-                    f"for {' or '.join(limited)}"
+                    f"for {' or '.join(limits)}"
                 )
             left = status.left(run)
             mine = next((account for account in status.accounts if account.run == run), None)
@@ -215,8 +108,8 @@ class Campaign:
                 if left[counter] <= 0 or more > left[counter]:
                     return CampaignAnswer(
                         False,
-                        f"the campaign has {_amount(counter, max(0, left[counter]))} left of {status.budget}, and "
-                        f"{run!r} asks for {_amount(counter, more)}",
+                        f"the campaign has {amount_of(counter, max(0, left[counter]))} left of {status.budget}, and "
+                        f"{run!r} asks for {amount_of(counter, more)}",
                         left,
                     )
             self._book.add({"run": run, "reserved": shares, "at": time.time()})
@@ -261,8 +154,8 @@ class Campaign:
         left = status.left(run)
         short = [counter for counter, amount in left.items() if amount <= 0]
         if not short:
-            return CampaignAnswer(True, f"left for {run!r}: {_amounts(left)}", left)
-        spent = ", ".join(f"{_amount(c, status.spent(c))} spent" for c in short)
+            return CampaignAnswer(True, f"left for {run!r}: {amounts(left)}", left)
+        spent = ", ".join(f"{amount_of(c, status.spent(c))} spent" for c in short)
         held = "; the rest is held for other runs" if not status.is_spent else ""
         return CampaignAnswer(False, f"the campaign's {status.budget} are used up: {spent}{held}", left)
 
@@ -272,25 +165,6 @@ class Campaign:
         with self._book.writing():
             self._book.status()  # or there is none
             self._book.add({"run": run, "reserved": {}, "at": time.time()})
-
-
-def _limited(budget: Budget) -> list[str]:
-    return [counter for counter in _COUNTERS if getattr(budget, counter) is not None]
-
-
-def _amount(counter: str, value: float) -> str:
-    dimension = next(limit.dimension for limit in Budget(**{counter: 1}).limits())
-    return format_quantity(value if counter in ("flops", "tokens") else float(f"{value:.6g}"), dimension)
-
-
-def _amounts(left: Mapping[str, float]) -> str:
-    return ", ".join(_amount(counter, value) for counter, value in left.items())
-
-
-def _sum(values: Iterator[float] | Any) -> float:
-    """Add up: ints stay exact, whatever their size."""
-    found = list(values)
-    return sum(found) if all(isinstance(value, int) for value in found) else math.fsum(found)
 
 
 def _check_name(name: str, argument: str) -> None:
@@ -332,7 +206,7 @@ class _Book(Ledger):
         accounts = []
         for run, at in self._heard.items():
             jobs = list(self._spent.get(run, {}).values())
-            sums = {c: _sum(job.get(c, 0) for job in jobs) for c in _COUNTERS if any(c in job for job in jobs)}
+            sums = {c: summed(job.get(c, 0) for job in jobs) for c in COUNTERS if any(c in job for job in jobs)}
             accounts.append(Account(run, sums, self._reserved.get(run, {}), at))
         return CampaignStatus(self.budget, tuple(accounts))
 

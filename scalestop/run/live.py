@@ -11,12 +11,12 @@ from typing import Any
 from scalestop.planning.planned import Plan
 from scalestop.planning.rule import StopReason
 from scalestop.run.earlier import Estimate
+from scalestop.run.ended import describe_end
 from scalestop.run.final_loss import FinalLoss, LossNames
 from scalestop.run.follower import Follower
 from scalestop.run.host import Host
 from scalestop.run.metrics import delivered, run_metrics
 from scalestop.run.outlook import scored
-from scalestop.run.records import describe_end
 from scalestop.run.reporter import Reporter
 from scalestop.run.share import Share
 from scalestop.run.state import RunState
@@ -45,7 +45,7 @@ class LiveRun:
         self.follower = Follower(state, host, reporter, names)
         """Keeps the curve, and looks ahead."""
         aims, price = state.planner.aims, state.planner.aims.speed.usd_per_device_hour
-        self._share = Share(aims.campaign, state.run, price, host, reporter) if aims.campaign is not None else None
+        self._charged = Share(aims.campaign, state.run, price, host, reporter) if aims.campaign is not None else None
         self._planner.checked = False
         self._gate = state.planner.aims.gate
         self._steps_before = self._watch.meter.optimizer_steps
@@ -143,8 +143,8 @@ class LiveRun:
         if price != self.plan.flops_per_token:
             self.plan = self._planner.reprice(self.plan, price)
             decision = self._watch.look(self.plan, self._waiting_for())
-        if self._share is not None and not decision.stop:
-            ended = self._share.charge(self._watch.job_usage)
+        if self._charged is not None and not decision.stop:
+            ended = self._charged.charge(self._watch.job_usage)
             if ended is not None:
                 self._watch.end(ended)
                 decision = self._watch.look(self.plan, self._waiting_for())
@@ -264,9 +264,9 @@ class LiveRun:
 
     def close(self) -> None:
         """Say how the run ended, and keep its record."""
-        if self._share is not None:
-            self._share.charge(self._watch.job_usage)
-            self._share.close()
+        if self._charged is not None:
+            self._charged.charge(self._watch.job_usage)
+            self._charged.close()
         loss, usage, decision = self.follower.final_loss(), self._watch.usage, self._watch.decision
         law, late = self._planner.aims.settled_law, self._watch.late_by
         also = scored(self._state.history, loss.loss, self.share)
@@ -284,6 +284,9 @@ class LiveRun:
         with suppress(Exception):
             self._state.steps.detach()
             self._watch.pause()
+        if self._charged is not None:
+            with suppress(Exception):
+                self._charged.tell(self._watch.job_usage)
         if add_up is not None:
             with suppress(Exception):
                 if not self.save("preempted"):

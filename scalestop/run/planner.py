@@ -8,7 +8,7 @@ from scalestop.accounting.meter import Usage
 from scalestop.planning.planned import Plan
 from scalestop.planning.speed import Speed
 from scalestop.run.aims import Aims
-from scalestop.run.records import law_fingerprint
+from scalestop.run.ended import law_fingerprint
 from scalestop.run.speed_probe import SpeedProbe
 
 _SAME_STEP = 0.02

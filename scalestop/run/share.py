@@ -51,6 +51,11 @@ class Share:
             return None
         return None if answer.granted else answer.message
 
+    def tell(self, used: Usage) -> None:
+        """Tell what this job had used when it was broken off; no collective, as other ranks may be gone."""
+        if self._reporter.speaks:
+            self._charge(used)
+
     def close(self) -> None:
         """Give back what was held for the run and is not spent."""
         if self._reporter.speaks:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from scalestop.accounting.meter import Meter, Usage
 from scalestop.errors import InputError
 from scalestop.planning.planned import Plan
+from scalestop.run.ended import build_record, law_fingerprint
 from scalestop.run.final_loss import FinalLoss, LossNames
 from scalestop.run.history import History
 from scalestop.run.planner import RunPlanner
-from scalestop.run.records import RunRecord, build_record, law_fingerprint
+from scalestop.run.records import RunRecord
 from scalestop.run.saved import SCHEMA, read_state
 from scalestop.run.steps import StepSensor
 from scalestop.run.stopping import StopDecision

@@ -10,7 +10,7 @@ from scalestop.accounting.params import ParamCount
 from scalestop.cli import main
 from scalestop.laws import get_law
 from scalestop.planning.plan import make_plan
-from scalestop.run.records import build_record
+from scalestop.run.ended import build_record
 from scalestop.run.stopping import decide
 
 SIZE = 68_000

@@ -6,7 +6,7 @@ import os
 import pickle
 
 import pytest
-from toys import PER_BATCH, loader, stopping, train
+from toys import PER_BATCH, Toy, loader, stopping, train
 
 from scalestop import Campaign, ScalestopWarning, StopReason
 
@@ -41,3 +41,18 @@ def test_a_ledger_that_cannot_be_written_ends_no_run(tmp_path):
     with pytest.warns(ScalestopWarning, match="the campaign could not be told: "):
         train(callback, tmp_path, log_every_n_steps=5)
     assert callback.stop_reason is StopReason.TOKEN_LIMIT
+
+
+class Breaks(Toy):
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 17:
+            raise RuntimeError("out of memory")
+        return super().training_step(batch, batch_idx)
+
+
+def test_what_a_broken_run_used_is_charged_to_the_last_step(tmp_path):
+    shared = Campaign.create(tmp_path / "shared.jsonl", "4800 tokens")
+    callback = stopping("3200 tokens", oversized="ignore", campaign=shared, verbose=False)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(callback, tmp_path, Breaks(), log_every_n_steps=5)
+    assert shared.status().spent("tokens") == 17 * PER_BATCH

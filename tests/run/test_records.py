@@ -20,7 +20,8 @@ from scalestop.accounting.params import ParamCount
 from scalestop.errors import InputError
 from scalestop.laws import get_law
 from scalestop.planning.plan import make_plan
-from scalestop.run.records import RunRecord, build_record, describe_end, law_fingerprint
+from scalestop.run.ended import build_record, describe_end, law_fingerprint
+from scalestop.run.records import RunRecord
 from scalestop.run.reporter import keep_record
 from scalestop.run.stopping import decide
 

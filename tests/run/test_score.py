@@ -14,7 +14,8 @@ from scalestop.accounting.params import ParamCount
 from scalestop.errors import InputError
 from scalestop.laws import get_law
 from scalestop.planning.plan import make_plan
-from scalestop.run.records import RunRecord, build_record
+from scalestop.run.ended import build_record
+from scalestop.run.records import RunRecord
 from scalestop.run.score import score, tally, wilson
 from scalestop.run.seal import seal_forecast
 from scalestop.run.stopping import decide

@@ -90,6 +90,8 @@ class RunTracker(LoopAdapter):
         except BaseException as error:
             self._break_off(error)
             raise
+        if self._feed is not None:
+            self._feed.catch_up()
         self._end()
 
     @property
@@ -100,7 +102,8 @@ class RunTracker(LoopAdapter):
     def batches(self, loader: Iterable[Any]) -> Iterator[Any]:
         """Pass on a loader's batches, once through, until it is time to stop.
 
-        Each is counted when it is handed out, and added once the loop comes back for the next one.
+        Each is counted when it is handed out, and added once the loop comes back for the next one, or at the end of
+        `track` where the loop is left before. After an error, the one at hand counts as not trained on.
         """
         assert self._host is not None, "within `track` only"
         share = 1 / len(loader) if isinstance(loader, Sized) and len(loader) else 0.0

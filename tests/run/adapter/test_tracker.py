@@ -146,3 +146,15 @@ def test_recounted_by_hand():
         total += Recount(mask.numel(), int(mask.sum()), int((batch["labels"] != -100).sum()), len(mask))
     assert (tracker.usage.tokens, tracker.usage.tokens_non_padding) == (total.tokens, total.non_padding)
     assert total.non_padding >= 2500 and LENGTH > 0
+
+
+def test_the_last_batch_of_a_loop_that_is_left_counts():
+    net, tracker = Net(), RunTracker("1e6 tokens", LAW, oversized="ignore", verbose=False)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-2)
+    with tracker.track(net, optimizer):
+        for step, batch in enumerate(tracker.batches(loader()), 1):
+            loss_of(net, batch).backward()
+            optimizer.step()
+            if step == 5:
+                break
+    assert (tracker.usage.tokens, tracker.usage.optimizer_steps) == (5 * PER_BATCH, 5)
